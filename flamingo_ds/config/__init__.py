@@ -1,0 +1,23 @@
+"""Recipes and DeepSpeed configurations: read, merged, checked. Nothing here imports torch."""
+
+from .deepspeed import BatchPlan, DeepSpeedSettings, load_deepspeed_settings, plan_batches
+from .errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError
+from .load import load_recipe, to_yaml
+from .schema import DatasetConfig, ModelConfig, RunConfig
+
+__all__ = [
+    "EXIT_BAD_INPUT",
+    "EXIT_DONE",
+    "EXIT_FAILED",
+    "EXIT_STOPPED",
+    "BatchPlan",
+    "ConfigError",
+    "DatasetConfig",
+    "DeepSpeedSettings",
+    "ModelConfig",
+    "RunConfig",
+    "load_deepspeed_settings",
+    "load_recipe",
+    "plan_batches",
+    "to_yaml",
+]

@@ -1,0 +1,207 @@
+"""Every key of a recipe, with its type, its default and what it means.
+
+A recipe is a YAML file with these keys; what it leaves out has the default below, ``MISSING`` must be given.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from omegaconf import MISSING
+
+
+class Library(StrEnum):
+    """Whose vision encoder it is."""
+
+    open_clip = "open_clip"
+    transformers = "transformers"
+
+
+class SampleFormat(StrEnum):
+    """What a shard holds."""
+
+    interleaved = "interleaved"
+    image_text = "image_text"
+
+
+class Precision(StrEnum):
+    """Of activations, gradients and frozen weights; what trains has fp32 masters in both."""
+
+    bf16 = "bf16"
+    fp32 = "fp32"
+
+
+class ScheduleKind(StrEnum):
+    """Of the learning rate after the warm-up."""
+
+    constant = "constant"
+    cosine = "cosine"
+
+
+@dataclass
+class LanguageModelConfig:
+    """The frozen causal LM and its tokenizer."""
+
+    source: str = MISSING
+    """A transformers folder or a hub name."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub name."""
+    trust_remote_code: bool = False
+    """Run modelling code that comes with the weights."""
+
+
+@dataclass
+class VisionEncoderConfig:
+    """The frozen vision encoder."""
+
+    library: Library = Library.open_clip
+    source: str = MISSING
+    """open_clip: a model name, ``hf-hub:ORG/NAME`` or ``local-dir:FOLDER``; transformers: a folder or hub name."""
+    pretrained: str | None = None
+    """open_clip's tag of weights (openai, laion2b_s32b_b82k, ...) where ``source`` is a model name."""
+    features: str = "pre_norm"
+    """pre_norm: the last block's tokens; post_norm: after the final norm."""
+    class_token: bool = False
+    """Keep the class token among the vision tokens."""
+
+
+@dataclass
+class ResamplerConfig:
+    """The Perceiver Resampler (paper, table 4)."""
+
+    depth: int = 6
+    latents: int = 64
+    heads: int = 16
+    head_width: int = 96
+    max_frames: int = 8
+
+
+@dataclass
+class GatedCrossAttentionConfig:
+    """The gated blocks (paper, tables 4 and 5)."""
+
+    every: int = 1
+    """One gated block before every so many LM blocks."""
+    offset: int = 0
+    """Index of the first LM block that has one."""
+    heads: int | None = None
+    """None: as many as the LM has."""
+    head_width: int | None = None
+    """None: the LM's width over the heads."""
+    feed_forward_multiplier: int = 4
+    initial_gate: float = 0.0
+    """Both gates at the start; tanh(0) = 0 leaves the LM as it was."""
+
+
+@dataclass
+class FreezeRowConfig:
+    """One row of the freeze table: shell-style pattern of parameter names, the last matching row decides."""
+
+    pattern: str = MISSING
+    trainable: bool = MISSING
+
+
+def _paper_freeze_table() -> list[FreezeRowConfig]:
+    return [
+        FreezeRowConfig("vision_model.*", False),
+        FreezeRowConfig("language_model.*", False),
+        FreezeRowConfig("resampler.*", True),
+        FreezeRowConfig("gated_cross_attention.*", True),
+        FreezeRowConfig("new_token_*", True),
+    ]
+
+
+@dataclass
+class ModelConfig:
+    """The Flamingo."""
+
+    language_model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
+    vision_encoder: VisionEncoderConfig = field(default_factory=VisionEncoderConfig)
+    resampler: ResamplerConfig = field(default_factory=ResamplerConfig)
+    gated_cross_attention: GatedCrossAttentionConfig = field(default_factory=GatedCrossAttentionConfig)
+    freeze: list[FreezeRowConfig] = field(default_factory=_paper_freeze_table)
+
+
+@dataclass
+class DatasetConfig:
+    """One dataset of the mixture."""
+
+    format: SampleFormat = MISSING
+    shards: str = MISSING
+    """webdataset tars: a path with braces (``{000..127}``) or a glob."""
+    batch_size: int = MISSING
+    """Sequences of one optimizer step, over all ranks."""
+    micro_batch_size: int | None = None
+    """Sequences of one forward pass on one rank; None: its whole share of the step at once."""
+    weight: float = 1.0
+    """Lambda of the paper's equation 4: this dataset's share in the loss."""
+    max_tokens: int = 256
+    """L: longer sequences are cut."""
+    max_images: int = 5
+    """N: the images of a page beyond these are left out, with the text after them."""
+    shuffle_buffer: int = 1000
+    """Samples that are shuffled among themselves; shards are shuffled too."""
+
+
+@dataclass
+class DataConfig:
+    """What to train on."""
+
+    datasets: dict[str, DatasetConfig] = MISSING
+    max_bad_share: float = 0.1
+    """Stop when more than this share of a dataset's samples is unusable."""
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW as in the paper (appendix B.1.2)."""
+
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    """On the gated blocks' matrices; the resampler, gates, norms and new tokens have none."""
+    max_grad_norm: float = 1.0
+
+
+@dataclass
+class ScheduleConfig:
+    """Learning rate over steps: linear from 0 in the warm-up, then constant or a cosine to 0 at ``max_steps``."""
+
+    kind: ScheduleKind = ScheduleKind.constant
+    warmup_steps: int = 5000
+
+
+@dataclass
+class TrainConfig:
+    """The loop."""
+
+    max_steps: int = MISSING
+    precision: Precision = Precision.bf16
+    save_every: int = 1000
+    """Steps between checkpoints; there is always one at the end."""
+    log_every: int = 1
+    """Steps between printed lines where there is no terminal for a progress bar."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
+@dataclass
+class ParallelConfig:
+    """How the model is laid out over ranks."""
+
+    activation_checkpointing: str = "off"
+    """off; block: recompute every block of LM, gated layers and resampler; an integer n: every n-th of them."""
+
+
+@dataclass
+class RunConfig:
+    """A whole recipe."""
+
+    run_dir: str = MISSING
+    """Folder of this run; ``--resume`` looks here."""
+    seed: int = 0
+    """Of initial weights and data order."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)

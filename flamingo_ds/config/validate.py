@@ -1,0 +1,95 @@
+"""What a type cannot say about a recipe's values."""
+
+import math
+import re
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from .errors import ConfigError
+
+POSITIVE = (
+    "model.resampler.depth",
+    "model.resampler.latents",
+    "model.resampler.heads",
+    "model.resampler.head_width",
+    "model.resampler.max_frames",
+    "model.gated_cross_attention.every",
+    "model.gated_cross_attention.heads",
+    "model.gated_cross_attention.head_width",
+    "model.gated_cross_attention.feed_forward_multiplier",
+    "train.max_steps",
+    "train.save_every",
+    "train.log_every",
+    "train.optimizer.learning_rate",
+    "train.optimizer.eps",
+    "train.optimizer.max_grad_norm",
+)
+AT_LEAST_ZERO = (
+    "seed",
+    "model.gated_cross_attention.offset",
+    "train.optimizer.weight_decay",
+    "train.schedule.warmup_steps",
+)
+POSITIVE_OF_DATASET = ("batch_size", "micro_batch_size", "max_images", "shuffle_buffer")
+
+
+def validate(recipe: DictConfig) -> None:
+    """Check ranges and combinations of a merged recipe without missing keys.
+
+    Raises:
+        ConfigError: the first thing found wrong.
+    """
+    for key in POSITIVE:
+        _number(recipe, key, minimum=0, strictly=True)
+    for key in AT_LEAST_ZERO:
+        _number(recipe, key, minimum=0, strictly=False)
+    if recipe.model.vision_encoder.features not in ("pre_norm", "post_norm"):
+        raise ConfigError(
+            "model.vision_encoder.features", recipe.model.vision_encoder.features, "pre_norm or post_norm"
+        )
+    for index, beta in enumerate(recipe.train.optimizer.betas):
+        if not 0 <= beta < 1:
+            raise ConfigError(f"train.optimizer.betas[{index}]", beta, "a number from 0 to below 1")
+    if not 0 <= recipe.data.max_bad_share <= 1:
+        raise ConfigError("data.max_bad_share", recipe.data.max_bad_share, "a share from 0 to 1")
+    if not math.isfinite(recipe.model.gated_cross_attention.initial_gate):
+        gate = recipe.model.gated_cross_attention.initial_gate
+        raise ConfigError("model.gated_cross_attention.initial_gate", gate, "a finite number")
+    checkpoint_interval(recipe.parallel.activation_checkpointing)
+    _datasets(recipe)
+
+
+def checkpoint_interval(setting: str) -> int:
+    """``parallel.activation_checkpointing`` as a number: 0 never, 1 every block, n every n-th.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    named = {"off": 0, "block": 1}
+    if setting in named:
+        return named[setting]
+    if setting.isdecimal() and int(setting) > 0:
+        return int(setting)
+    raise ConfigError("parallel.activation_checkpointing", setting, "off, block, or an integer of at least 1")
+
+
+def _datasets(recipe: DictConfig) -> None:
+    if not recipe.data.datasets:
+        raise ConfigError("data.datasets", {}, "at least one dataset")
+    for name in recipe.data.datasets:
+        if not re.fullmatch(r"[\w-]+", name):
+            raise ConfigError("data.datasets", name, "names of letters, digits, - and _")
+        prefix = f"data.datasets.{name}"
+        for key in POSITIVE_OF_DATASET:
+            _number(recipe, f"{prefix}.{key}", minimum=0, strictly=True)
+        _number(recipe, f"{prefix}.max_tokens", minimum=1, strictly=True)
+        _number(recipe, f"{prefix}.weight", minimum=0, strictly=True)
+
+
+def _number(recipe: DictConfig, key: str, minimum: float, strictly: bool) -> None:
+    value: Any = OmegaConf.select(recipe, key)
+    if value is None:
+        return
+    if not math.isfinite(value) or value < minimum or (strictly and value == minimum):
+        raise ConfigError(key, value, f"a number {'above' if strictly else 'of at least'} {minimum}")

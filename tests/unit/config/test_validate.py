@@ -1,0 +1,71 @@
+import pytest
+
+from flamingo_ds.config import ConfigError
+from flamingo_ds.config.validate import AT_LEAST_ZERO, POSITIVE, POSITIVE_OF_DATASET, checkpoint_interval
+
+
+@pytest.mark.parametrize("key", [*POSITIVE, *(f"data.datasets.pages.{key}" for key in POSITIVE_OF_DATASET)])
+@pytest.mark.parametrize("value", ["0", "-1"])
+def test_sizes_and_rates_are_positive(load, error_of, key, value):
+    error = error_of(load, f"{key}={value}")
+    assert (error.key, float(error.value), error.expected) == (key, float(value), "a number above 0")
+
+
+@pytest.mark.parametrize("key", AT_LEAST_ZERO)
+def test_counts_may_be_zero_but_not_less(load, error_of, key):
+    load(f"{key}=0")
+    error = error_of(load, f"{key}=-1")
+    assert (error.key, error.expected) == (key, "a number of at least 0")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.optimizer.learning_rate=nan", "a number above 0"),
+        ("train.optimizer.learning_rate=inf", "a number above 0"),
+        ("train.optimizer.betas=[0.9, 1.0]", "a number from 0 to below 1"),
+        ("model.gated_cross_attention.initial_gate=nan", "a finite number"),
+        ("model.vision_encoder.features=last", "pre_norm or post_norm"),
+        ("data.max_bad_share=1.5", "a share from 0 to 1"),
+        ("data.max_bad_share=nan", "a share from 0 to 1"),
+        # One token has nothing to predict.
+        ("data.datasets.pairs.max_tokens=1", "a number above 1"),
+        ("data.datasets.pairs.weight=0", "a number above 0"),
+        ("parallel.activation_checkpointing=blocks", "off, block, or an integer of at least 1"),
+        # Names go into keys of metrics and of this very configuration.
+        (
+            "data.datasets={'a b': {format: image_text, shards: a.tar, batch_size: 1}}",
+            "names of letters, digits, - and _",
+        ),
+        (
+            "data.datasets={'a.b': {format: image_text, shards: a.tar, batch_size: 1}}",
+            "names of letters, digits, - and _",
+        ),
+    ],
+)
+def test_values_that_a_type_cannot_refuse(load, error_of, override, expected):
+    error = error_of(load, override)
+    assert error.key.startswith(override.partition("=")[0])
+    assert error.expected == expected
+
+
+def test_optional_numbers_may_be_left_out(load):
+    config = load("model.gated_cross_attention.heads=null", "data.datasets.pages.micro_batch_size=null")
+    assert config.model.gated_cross_attention.heads is None
+
+
+def test_a_recipe_without_datasets_is_refused(recipe_file, load, error_of):
+    head, _, tail = recipe_file.read_text().partition("  datasets:")
+    recipe_file.write_text(f"{head}  datasets: {{}}\n{tail[tail.index('train:') :]}")
+    assert str(error_of(load)) == "data.datasets = {}: expected at least one dataset"
+
+
+@pytest.mark.parametrize(("setting", "every"), [("off", 0), ("block", 1), ("1", 1), ("12", 12)])
+def test_activation_checkpointing_as_a_number(setting, every):
+    assert checkpoint_interval(setting) == every
+
+
+@pytest.mark.parametrize("setting", ["", "0", "-1", "1.5", "²", "every 2"])
+def test_activation_checkpointing_that_means_nothing(setting):
+    with pytest.raises(ConfigError, match="expected off, block, or an integer of at least 1"):
+        checkpoint_interval(setting)
