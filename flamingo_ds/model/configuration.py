@@ -1,0 +1,119 @@
+"""Configuration of a Flamingo: two frozen backbones and the layers that join them."""
+
+from typing import Any, ClassVar
+
+from transformers import AutoConfig, PreTrainedConfig
+
+VISION_FEATURES = ("pre_norm", "post_norm")
+
+
+class FlamingoConfig(PreTrainedConfig):
+    """Everything needed to build :class:`FlamingoForConditionalGeneration` without weights.
+
+    Args:
+        text_config: configuration of any decoder-only causal LM that transformers knows.
+        vision_config: configuration of a transformers vision model (CLIP's ViT).
+        vision_features: ``pre_norm`` takes the last block's output, ``post_norm`` what its final norm makes of it.
+        vision_class_token: keep the class token beside the patch tokens.
+        resampler_depth, resampler_latents, resampler_heads, resampler_head_width: the Perceiver
+            Resampler (paper, section 2.1); its width is the vision encoder's.
+        max_frames: number of learned temporal encodings, one a frame.
+        cross_attention_every, cross_attention_offset: a gated block stands before LM blocks
+            offset, offset + every, offset + 2 every, ... (paper: offset 0).
+        cross_attention_heads, cross_attention_head_width: of the gated blocks; None means the LM's own.
+        feed_forward_multiplier: hidden width of every trained feed-forward, in model widths (paper: 4).
+        initial_gate: value of both gates of each block at the start (paper: 0, tanh(0) = 0).
+        num_new_tokens, first_new_token_id: ids ``first_new_token_id ...`` have embedding rows of their own
+            while the LM's matrix stays frozen; 0 new tokens means that they were merged into it.
+        image_token_id, eoc_token_id: of ``<image>`` and ``<EOC>`` (end of chunk).
+
+    Raises:
+        ValueError: on a value that no model can be built from; the message names it.
+    """
+
+    model_type = "flamingo_ds"
+    sub_configs: ClassVar[dict[str, Any]] = {"text_config": AutoConfig, "vision_config": AutoConfig}
+
+    def __init__(
+        self,
+        text_config: dict[str, Any] | PreTrainedConfig | None = None,
+        vision_config: dict[str, Any] | PreTrainedConfig | None = None,
+        vision_features: str = "pre_norm",
+        vision_class_token: bool = False,
+        resampler_depth: int = 6,
+        resampler_latents: int = 64,
+        resampler_heads: int = 16,
+        resampler_head_width: int = 96,
+        max_frames: int = 8,
+        cross_attention_every: int = 1,
+        cross_attention_offset: int = 0,
+        cross_attention_heads: int | None = None,
+        cross_attention_head_width: int | None = None,
+        feed_forward_multiplier: int = 4,
+        initial_gate: float = 0.0,
+        num_new_tokens: int = 0,
+        first_new_token_id: int = 0,
+        image_token_id: int = 0,
+        eoc_token_id: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        self.text_config = _sub_config(text_config, "llama")
+        self.vision_config = _sub_config(vision_config, "clip_vision_model")
+        self.vision_features = vision_features
+        self.vision_class_token = vision_class_token
+        self.resampler_depth = resampler_depth
+        self.resampler_latents = resampler_latents
+        self.resampler_heads = resampler_heads
+        self.resampler_head_width = resampler_head_width
+        self.max_frames = max_frames
+        self.cross_attention_every = cross_attention_every
+        self.cross_attention_offset = cross_attention_offset
+        self.cross_attention_heads = cross_attention_heads or self.text_config.num_attention_heads
+        self.cross_attention_head_width = cross_attention_head_width or (
+            self.text_config.hidden_size // self.cross_attention_heads
+        )
+        self.feed_forward_multiplier = feed_forward_multiplier
+        self.initial_gate = initial_gate
+        self.num_new_tokens = num_new_tokens
+        self.first_new_token_id = first_new_token_id
+        self.image_token_id = image_token_id
+        self.eoc_token_id = eoc_token_id
+        # The LM decides whether its head is tied; the composite must say the same or saving would write both.
+        kwargs["tie_word_embeddings"] = bool(getattr(self.text_config, "tie_word_embeddings", False))
+        super().__init__(**kwargs)
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse what cannot be built."""
+        if self.vision_features not in VISION_FEATURES:
+            raise ValueError(f"vision_features is {self.vision_features!r}; expected one of {VISION_FEATURES}")
+        blocks = self.text_config.num_hidden_layers
+        if self.cross_attention_every < 1:
+            raise ValueError(f"cross_attention_every is {self.cross_attention_every}; expected at least 1")
+        if not 0 <= self.cross_attention_offset < blocks:
+            raise ValueError(
+                f"cross_attention_offset is {self.cross_attention_offset}; expected 0 to {blocks - 1}, "
+                f"as the language model has {blocks} blocks"
+            )
+        if self.num_new_tokens and self.first_new_token_id > self.text_config.vocab_size:
+            raise ValueError(
+                f"first_new_token_id is {self.first_new_token_id}, past the language model's "
+                f"{self.text_config.vocab_size} embedding rows: the ids between would have no embedding"
+            )
+
+    @property
+    def gated_block_indices(self) -> list[int]:
+        """Indices of the LM blocks that a gated cross-attention block stands before."""
+        return list(range(self.cross_attention_offset, self.text_config.num_hidden_layers, self.cross_attention_every))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits: the LM's rows and the new tokens' together."""
+        return max(self.text_config.vocab_size, self.first_new_token_id + self.num_new_tokens)
+
+
+def _sub_config(value: dict[str, Any] | PreTrainedConfig | None, default_type: str) -> PreTrainedConfig:
+    if isinstance(value, PreTrainedConfig):
+        return value
+    settings = dict(value or {})
+    return AutoConfig.for_model(settings.pop("model_type", default_type), **settings)
