@@ -1,0 +1,130 @@
+import json
+from collections import Counter
+
+import pytest
+import torch
+
+from flamingo_ds.batch import FlamingoBatch
+from flamingo_ds.config import BatchPlan
+from flamingo_ds.config.schema import SampleFormat
+from flamingo_ds.data import Mixture
+
+from .making import page, pair, picture, write_shards, write_tar
+
+SHAPE = (3, 2, 2)
+PLANS = [BatchPlan("pairs", 4, 2, 2), BatchPlan("pages", 3, 3, 1)]
+WEIGHTS = [1.0, 0.2]
+
+
+@pytest.fixture
+def make_mixture(tmp_path, make_dataset):
+    """A mixture over the same shards at every call; every fifth pair is bad, and one shard is truncated."""
+    pairs = [pair(str(n), " " if n % 5 == 4 else f"{n}", picture(n)) for n in range(30)]
+    for shard in range(3):
+        write_tar(
+            tmp_path / f"pairs-{shard}.tar", [part for one in pairs[shard * 10 : shard * 10 + 10] for part in one]
+        )
+    cut = tmp_path / "pairs-2.tar"
+    cut.write_bytes(cut.read_bytes()[: 512 * 30])
+    pages = [page(str(n), [None, f"{n}", None, "dog"], [0, None, 1, None], [picture(n), picture(n)]) for n in range(20)]
+    write_tar(tmp_path / "pages.tar", [part for one in pages for part in one])
+
+    def make(rank=0, world_size=1):
+        common = {"rank": rank, "world_size": world_size, "max_bad_share": 1.0}
+        datasets = [
+            make_dataset(f"{tmp_path}/pairs-*.tar", name="pairs", **common),
+            make_dataset(f"{tmp_path}/pages.tar", SampleFormat.interleaved, name="pages", **common),
+        ]
+        return Mixture(datasets, PLANS, WEIGHTS, SHAPE)
+
+    return make
+
+
+def same(one: FlamingoBatch, other: FlamingoBatch) -> bool:
+    return all(torch.equal(tensor, other.tensors()[name]) for name, tensor in one.tensors().items())
+
+
+def test_a_step_takes_its_batches_of_every_dataset_in_order(make_mixture):
+    step = next(make_mixture())
+    assert [(micro.dataset, micro.weight, len(micro.batch)) for micro in step] == [
+        ("pairs", 1.0, 2),
+        ("pairs", 1.0, 2),
+        ("pages", 0.2, 3),
+    ]
+    assert step[0].batch.num_images.tolist() == [1, 1]
+    assert step[2].batch.num_images.tolist() == [2, 2, 2]
+    assert step[2].batch.pixel_values.shape == (3, 2, 1, *SHAPE)
+
+
+def test_all_ranks_take_the_same_kinds_of_batch(make_mixture):
+    kinds = [[micro.dataset for micro in next(make_mixture(rank, 3))] for rank in range(3)]
+    assert kinds[0] == kinds[1] == kinds[2]
+
+
+def test_ranks_take_different_samples(make_mixture):
+    first, second = (next(make_mixture(rank, 2)) for rank in range(2))
+    images = [{float(image.max()) for image in step[2].batch.pixel_values} for step in (first, second)]
+    assert not images[0] & images[1]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4, 5, 6, 9, 20])
+def test_a_resumed_mixture_gives_identical_tensors_and_counts(make_mixture, steps):
+    running = make_mixture()
+    for _ in range(steps):
+        next(running)
+    state = json.loads(json.dumps(running.state_dict()))
+    resumed = make_mixture()
+    resumed.load_state_dict(state)
+    for _ in range(12):
+        for ours, theirs in zip(next(running), next(resumed), strict=True):
+            assert same(ours.batch, theirs.batch)
+    assert resumed.state_dict() == running.state_dict()
+    assert resumed.bad_samples() == running.bad_samples()
+
+
+def test_the_comparison_above_tells_steps_apart(make_mixture):
+    mixture = make_mixture()
+    assert not same(next(mixture)[0].batch, next(mixture)[0].batch)
+
+
+def test_a_state_is_a_copy(make_mixture):
+    mixture = make_mixture()
+    next(mixture)
+    state = mixture.state_dict()
+    before = json.dumps(state)
+    next(mixture)
+    assert json.dumps(state) == before
+
+
+def test_bad_samples_are_counted_for_each_dataset(make_mixture):
+    mixture = make_mixture()
+    while mixture.datasets[0].stream.position.epoch == 0:
+        next(mixture)
+    counts = mixture.bad_samples()
+    assert list(counts) == ["bad_samples/pairs", "bad_samples/pages"]
+    assert counts["bad_samples/pages"] == 0
+    assert counts["bad_samples/pairs"] == mixture.datasets[0].bad.kinds.total() > 0
+    assert Counter(mixture.datasets[0].bad.kinds).keys() == {"no_text", "missing_member", "broken_shard"}
+
+
+def test_a_dataset_that_the_saved_run_did_not_have_is_an_error(make_mixture):
+    mixture = make_mixture()
+    state = mixture.state_dict()
+    del state["pages"]
+    with pytest.raises(KeyError, match="pages"):
+        mixture.load_state_dict(state)
+
+
+def test_datasets_and_plans_in_different_orders_are_our_own_bug(make_mixture):
+    mixture = make_mixture()
+    with pytest.raises(AssertionError):
+        Mixture(mixture.datasets, PLANS[::-1], WEIGHTS, SHAPE)
+
+
+def test_an_epoch_of_a_mixture_covers_the_dataset(tmp_path, make_dataset):
+    # 12 sequences in steps of four: three steps are one epoch.
+    write_shards(tmp_path, [4, 4, 4])
+    dataset = make_dataset(f"{tmp_path}/pairs-*.tar")
+    mixture = Mixture([dataset], [BatchPlan("pairs", 4, 4, 1)], [1.0], SHAPE)
+    texts = [tuple(row.tolist()) for _ in range(3) for row in next(mixture)[0].batch.input_ids]
+    assert len(set(texts)) == 12

@@ -1,0 +1,151 @@
+import gzip
+import itertools
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flamingo_ds.config import ConfigError
+from flamingo_ds.data.shards import expand_shards, read_shard, share_of_epoch
+
+from .making import pair, picture, write_shards, write_tar
+
+
+def read(path: Path | str) -> tuple[list[str], list[str]]:
+    """Keys of a shard's samples, and the errors on the way."""
+    errors: list[Exception] = []
+    samples = list(read_shard(str(path), lambda error: errors.append(error) or True))
+    return [sample["__key__"] for sample in samples], [f"{type(error).__name__}: {error}" for error in errors]
+
+
+def test_braces_count_and_a_glob_finds_in_order(tmp_path):
+    paths = write_shards(tmp_path, [1, 1, 1])
+    assert expand_shards("key", f"{tmp_path}/pairs-{{000..002}}.tar") == paths
+    assert expand_shards("key", f"{tmp_path}/pairs-*.tar") == paths
+    assert expand_shards("key", f"{tmp_path}/pairs-{{002,000}}.tar") == [paths[2], paths[0]]
+    assert expand_shards("key", paths[1]) == [paths[1]]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value", "expected"),
+    [
+        ("none-*.tar", "none-*.tar", "at least one tar file that matches"),
+        ("none.tar", "none.tar", "a tar file; 1 of 1 shards are not there"),
+        ("pairs-{000..004}.tar", "pairs-002.tar", "a tar file; 3 of 5 shards are not there"),
+    ],
+)
+def test_shards_that_are_not_there(tmp_path, pattern, value, expected):
+    write_shards(tmp_path, [1, 1])
+    with pytest.raises(ConfigError) as caught:
+        expand_shards("data.datasets.pairs.shards", f"{tmp_path}/{pattern}")
+    assert str(caught.value) == f"data.datasets.pairs.shards = '{tmp_path}/{value}': expected {expected}"
+
+
+@given(shards=st.integers(1, 9), world_size=st.integers(1, 20), samples=st.integers(0, 12), epoch=st.integers(0, 3))
+def test_the_ranks_together_read_each_sample_exactly_once(shards, world_size, samples, epoch):
+    names = [f"{number}.tar" for number in range(shards)]
+    read_by_all = []
+    for rank in range(world_size):
+        share = share_of_epoch(names, 7, epoch, rank, world_size)
+        read_by_all += itertools.product(share.shards, range(samples)[share.first :: share.stride])
+    assert sorted(read_by_all) == sorted(itertools.product(names, range(samples)))
+
+
+@given(shards=st.integers(1, 40), world_size=st.integers(1, 20))
+def test_no_rank_has_much_more_than_another(shards, world_size):
+    names = [f"{number}.tar" for number in range(shards)]
+    shares = [share_of_epoch(names, 7, 0, rank, world_size) for rank in range(world_size)]
+    amounts = [len(share.shards) / share.stride for share in shares]
+    assert all(amounts)
+    if shards >= world_size:
+        assert max(amounts) - min(amounts) <= 1
+    else:
+        # Shards that are shared are shared by numbers of ranks that differ by one at most.
+        assert max(share.stride for share in shares) - min(share.stride for share in shares) <= 1
+
+
+def test_epochs_and_seeds_differ_in_order():
+    names = [f"{number}.tar" for number in range(20)]
+    orders = [share_of_epoch(names, seed, epoch, 0, 1).shards for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    assert all(sorted(order) == sorted(names) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_the_members_of_a_sample_come_together_undecoded(tmp_path):
+    path = write_tar(tmp_path / "a.tar", [("x/1.JPG", b"one"), ("x/1.txt", b"two"), ("x/2.txt", b"three")])
+    first, second = read_shard(str(path), lambda error: False)
+    assert first == {"__key__": "x/1", "__url__": str(path), "jpg": b"one", "txt": b"two"}
+    assert second == {"__key__": "x/2", "__url__": str(path), "txt": b"three"}
+
+
+def test_a_compressed_tar_is_read_too(tmp_path):
+    path = write_tar(tmp_path / "a.tar", pair("1") + pair("2"))
+    packed = tmp_path / "a.tar.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert read(packed) == (["1", "2"], [])
+
+
+def test_a_truncated_compressed_tar_is_told_once(tmp_path):
+    path = write_tar(tmp_path / "a.tar", pair("1", image=random.Random(0).randbytes(4000)))
+    packed = tmp_path / "a.tar.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes())[:2000])
+    assert read(packed) == ([], ["ReadError: unexpected end of data"])
+
+
+def test_a_tar_without_members_is_no_error(tmp_path):
+    assert read(write_tar(tmp_path / "a.tar", [])) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"", "ReadError: empty header at byte 0"),
+        (b"no tar at all " * 100, "ReadError: invalid header at byte 0"),
+    ],
+)
+def test_a_file_that_is_no_tar_is_told_once(tmp_path, content, error):
+    path = tmp_path / "a.tar"
+    path.write_bytes(content)
+    assert read(path) == ([], [error])
+
+
+def test_a_vanished_tar_is_told_once(tmp_path):
+    keys, errors = read(tmp_path / "gone.tar")
+    assert keys == []
+    assert [error.partition(":")[0] for error in errors] == ["FileNotFoundError"]
+
+
+# Blocks of 512 bytes of a shard of four pairs: header and content of 0.png, of 0.txt, of 1.png, ...
+@pytest.mark.parametrize(
+    ("blocks", "keys", "error"),
+    [
+        (4, ["0"], "empty header at byte 2048"),  # between two samples
+        (5.1, ["0"], "unexpected end of data"),  # within a picture
+        (6, ["0", "1"], "empty header at byte 3072"),  # between a picture and its text
+        (7, ["0", "1"], "unexpected end of data"),
+        (8.5, ["0", "1"], "truncated header at byte 4096"),  # tarfile itself takes this for the end and says nothing
+    ],
+)
+def test_a_truncated_tar_gives_what_is_whole_and_is_told_once(tmp_path, blocks, keys, error):
+    path = write_tar(tmp_path / "a.tar", [member for key in range(4) for member in pair(str(key))])
+    assert len(picture(1)) <= 512
+    path.write_bytes(path.read_bytes()[: int(blocks * 512)])
+    assert read(path) == (keys, [f"ReadError: {error}"])
+
+
+def test_a_hole_in_a_tar_is_told(tmp_path):
+    path = write_tar(tmp_path / "a.tar", [member for key in range(4) for member in pair(str(key))])
+    content = bytearray(path.read_bytes())
+    content[8 * 512 : 9 * 512] = b"x" * 512
+    path.write_bytes(content)
+    assert read(path) == (["0", "1"], ["ReadError: invalid header at byte 4096"])
+
+
+def test_a_name_that_is_there_twice_is_told(tmp_path):
+    path = write_tar(tmp_path / "a.tar", [("1.txt", b"a"), ("1.txt", b"b"), ("2.txt", b"c")])
+    keys, errors = read(path)
+    assert keys == ["1", "2"]
+    assert len(errors) == 1
+    assert errors[0].startswith("ValueError: 1.txt: duplicate file name in tar file")

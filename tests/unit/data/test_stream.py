@@ -1,0 +1,135 @@
+import itertools
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flamingo_ds.data.stream import SampleStream
+
+from .making import write_shards
+
+SIZES = [5, 0, 3, 7, 1]
+
+
+@pytest.fixture(scope="module")
+def shards():
+    with tempfile.TemporaryDirectory() as folder:
+        yield write_shards(Path(folder), SIZES)
+
+
+def stream_of(shards, rank=0, world_size=1, buffer=3, seed=7, errors=None):
+    told = [] if errors is None else errors
+    return SampleStream(
+        shards, rank, world_size, seed, buffer, lambda path, error: told.append((Path(path).name, error))
+    )
+
+
+def texts(samples, count):
+    return [sample.get("txt", b"").decode() for sample in itertools.islice(samples, count)]
+
+
+def names_of(sizes):
+    return sorted(f"{shard}-{index}" for shard, size in enumerate(sizes) for index in range(size))
+
+
+def test_an_epoch_gives_every_sample_once_and_the_next_in_another_order(shards):
+    samples = iter(stream_of(shards))
+    first, second = texts(samples, sum(SIZES)), texts(samples, sum(SIZES))
+    assert sorted(first) == sorted(second) == names_of(SIZES)
+    assert first != second
+
+
+def test_the_seed_decides_the_order(shards):
+    first, again, other = (texts(iter(stream_of(shards, seed=seed)), 16) for seed in (7, 7, 8))
+    assert first == again != other
+
+
+def test_samples_of_a_shard_are_shuffled_within_the_buffer(tmp_path):
+    shards = write_shards(tmp_path, [40])
+    order = [int(text[2:]) for text in texts(iter(stream_of(shards, buffer=10)), 40)]
+    assert order != sorted(order)
+    assert [sorted(order[start : start + 10]) for start in range(0, 40, 10)] == [
+        list(range(start, start + 10)) for start in range(0, 40, 10)
+    ]
+
+
+def test_samples_of_one_shard_come_in_another_order_in_each_epoch(tmp_path):
+    samples = iter(stream_of(write_shards(tmp_path, [20]), buffer=20))
+    first, second = texts(samples, 20), texts(samples, 20)
+    assert sorted(first) == sorted(second)
+    assert first != second
+
+
+def test_moving_the_folder_keeps_the_order(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first, second = write_shards(tmp_path / "a", [6, 6]), write_shards(tmp_path / "b", [6, 6])
+    assert texts(iter(stream_of(first)), 12) == texts(iter(stream_of(second)), 12)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 5, 7, 12])
+def test_the_ranks_together_give_each_sample_once(tmp_path, world_size):
+    shards = write_shards(tmp_path, [12] * 5)
+    together = []
+    for rank in range(world_size):
+        stream = stream_of(shards, rank, world_size)
+        for sample in stream:
+            if stream.position.epoch > 0:
+                break
+            together.append(sample["txt"].decode())
+    assert sorted(together) == names_of([12] * 5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    taken=st.integers(0, 50),
+    world_size=st.integers(1, 7),
+    rank=st.integers(0, 6),
+    buffer=st.integers(1, 8),
+)
+def test_a_resumed_stream_gives_exactly_what_would_have_come(shards, taken, world_size, rank, buffer):
+    arguments = {"rank": rank % world_size, "world_size": world_size, "buffer": buffer}
+    nonempty = [shard for shard, size in zip(shards, SIZES, strict=True) if size > 2]
+    stream = stream_of(nonempty, **arguments)
+    samples = iter(stream)
+    texts(samples, taken)
+    state = stream.state_dict()
+    expected = texts(samples, 20)
+
+    resumed = stream_of(nonempty, **arguments)
+    resumed.load_state_dict(state)
+    assert texts(iter(resumed), 20) == expected
+
+
+def test_a_saved_position_does_not_move_on_with_the_stream(shards):
+    stream = stream_of(shards)
+    samples = iter(stream)
+    texts(samples, 2)
+    state = stream.state_dict()
+    before = dict(state)
+    texts(samples, 5)
+    assert state == before
+
+
+@pytest.mark.parametrize("taken", range(12))
+def test_a_broken_shard_is_told_once_in_a_run_that_is_resumed_anywhere(tmp_path, taken):
+    shards = write_shards(tmp_path, [4, 4, 4])
+    broken = Path(shards[1])
+    broken.write_bytes(broken.read_bytes()[: 512 * 11])  # two samples, and the picture of the third
+    errors: list[tuple[str, Exception]] = []
+    stream = stream_of(shards, errors=errors)
+    texts(iter(stream), taken)
+    resumed = stream_of(shards, errors=errors)
+    resumed.load_state_dict(stream.state_dict())
+    samples = iter(resumed)
+    while resumed.position.epoch == 0:
+        next(samples)
+    assert [name for name, _ in errors] == ["pairs-001.tar"]
+
+
+def test_shards_without_any_sample_end_the_stream_with_an_error(tmp_path):
+    shards = write_shards(tmp_path, [0, 0])
+    with pytest.raises(RuntimeError, match=r"no sample in any of 2 shards, such as .*\.tar"):
+        next(iter(stream_of(shards)))
