@@ -1,0 +1,74 @@
+"""What the training loop knows of a layout: nothing but this."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from ..batch import FlamingoBatch
+
+
+class WeightedBatch(Protocol):
+    """One forward pass's worth of one dataset."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """Lambda of the dataset."""
+        ...
+
+    @property
+    def batch(self) -> FlamingoBatch:
+        """This rank's sequences."""
+        ...
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What an optimizer step tells, equal on all ranks.
+
+    Attributes:
+        losses: mean cross-entropy of each dataset over the tokens of the whole global batch, before its weight.
+        loss: their weighted sum, what was minimised.
+        grad_norm: global norm before clipping.
+        counters: the callers' counters, summed over all ranks.
+    """
+
+    losses: dict[str, float]
+    loss: float
+    grad_norm: float
+    counters: dict[str, int]
+
+
+class TrainEngine(Protocol):
+    """A model laid out over ranks. Every method is collective: all ranks call it, in the same order."""
+
+    def train_step(
+        self, micro_batches: Sequence[WeightedBatch], learning_rate: float, counters: Mapping[str, int]
+    ) -> StepResult:
+        """Forward, backward and optimizer step over the micro-batches of this rank.
+
+        ``counters`` has the same keys on all ranks; they are summed along, in a reduction that is needed anyway.
+        """
+        ...
+
+    def logits(self, batch: FlamingoBatch) -> torch.Tensor:
+        """(B, L, V) in eval mode, on this rank's batch, on the CPU."""
+        ...
+
+    def gates(self) -> dict[str, float]:
+        """Tanh of every gate by ``gate/BLOCK/attn`` and ``gate/BLOCK/ffw``."""
+        ...
+
+    def full_state(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+        """For each trainable parameter its canonical name, fp32 ``weight``, ``exp_avg`` and ``exp_avg_sq``, whole."""
+        ...
+
+    def load_full_state(self, state: Iterable[tuple[str, Mapping[str, torch.Tensor]]], step: int) -> None:
+        """The inverse of :meth:`full_state`; ``step`` is the number of optimizer steps done."""
+        ...

@@ -1,0 +1,149 @@
+"""Data parallelism with ZeRO stages 0 to 3: a finished model wrapped from outside by DeepSpeed."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from ..batch import FlamingoBatch
+from ..config import DeepSpeedSettings
+from ..model.tanh_gate import TanhGate
+from .engine import StepResult, WeightedBatch
+from .fp32_state import get_full_state, set_full_state, set_optimizer_step, start_optimizer_state
+
+
+class ZeroEngine:
+    """The :class:`~flamingo_ds.parallel.engine.TrainEngine` of one model replica a rank.
+
+    Args:
+        model: with its weights; frozen parameters have ``requires_grad`` off. It is changed in place.
+        optimizer: over the model's trainable parameters.
+        settings: complete DeepSpeed settings.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, settings: DeepSpeedSettings) -> None:
+        # Taken before wrapping: below, every rank must visit the same parameters in the same order.
+        self.trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self.dtype = torch.bfloat16 if settings.content["bf16"]["enabled"] else torch.float32
+        with _float_buffers_kept(model):
+            self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings.content)
+        start_optimizer_state(self.engine)
+        self.device = self.engine.device
+        self.world_size = dist.get_world_size()
+
+    def train_step(
+        self, micro_batches: Sequence[WeightedBatch], learning_rate: float, counters: Mapping[str, int]
+    ) -> StepResult:
+        """One optimizer step.
+
+        A dataset's loss is its summed cross-entropy over the number of predicted tokens of the *global* batch, so it
+        does not depend on how the batch is cut over ranks and micro-steps. DeepSpeed averages gradients over ranks,
+        hence the factor ``world_size``.
+        """
+        targets, counters = self._sum_over_ranks(micro_batches, counters)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.engine.train()
+        sums = {name: torch.zeros((), device=self.device) for name in targets}
+        for number, micro in enumerate(micro_batches):
+            divisor = max(targets[micro.dataset], 1) / self.world_size
+            batch = micro.batch.to(self.device, self.dtype)
+            loss = self.engine(**batch.tensors(), num_items_in_batch=divisor).loss
+            self.engine.set_gradient_accumulation_boundary(number == len(micro_batches) - 1)
+            self.engine.backward(micro.weight * loss)
+            sums[micro.dataset] += loss.detach()
+        grad_norm = self._step()
+        means = torch.stack(list(sums.values())).double() / self.world_size
+        dist.all_reduce(means)
+        losses = dict(zip(sums, means.tolist(), strict=True))
+        weights = {micro.dataset: micro.weight for micro in micro_batches}
+        return StepResult(
+            losses=losses,
+            loss=sum(weights[name] * loss for name, loss in losses.items()),
+            grad_norm=grad_norm,
+            counters=counters,
+        )
+
+    @torch.no_grad()
+    def logits(self, batch: FlamingoBatch) -> torch.Tensor:
+        """(B, L, V) in eval mode, on this rank's batch, on the CPU."""
+        self.engine.eval()
+        inputs = batch.to(self.device, self.dtype).tensors()
+        del inputs["labels"]
+        return self.engine(**inputs).logits.cpu()
+
+    def gates(self) -> dict[str, float]:
+        """Tanh of every gate."""
+        gates = {
+            f"{name}.gate": module.gate
+            for name, module in self.engine.module.named_modules()
+            if isinstance(module, TanhGate)
+        }
+        with deepspeed.zero.GatheredParameters(list(gates.values()), enabled=self._is_sharded()):
+            return {_gate_name(name): gate.detach().float().tanh().item() for name, gate in gates.items()}
+
+    def full_state(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+        """See :meth:`TrainEngine.full_state`; one parameter at a time is whole in memory."""
+        for name, parameter in self.trainable.items():
+            yield name, get_full_state(self.engine, parameter)
+
+    def load_full_state(self, state: Iterable[tuple[str, Mapping[str, torch.Tensor]]], step: int) -> None:
+        """See :meth:`TrainEngine.load_full_state`. The model must have been built with the same weights."""
+        set_optimizer_step(self.engine, step)
+        for name, tensors in state:
+            set_full_state(self.engine, self.trainable[name], tensors)
+
+    def _sum_over_ranks(
+        self, micro_batches: Sequence[WeightedBatch], counters: Mapping[str, int]
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """Predicted tokens of each dataset, and the counters, in one reduction."""
+        targets = {micro.dataset: 0 for micro in micro_batches}
+        for micro in micro_batches:
+            targets[micro.dataset] += micro.batch.num_targets()
+        total = torch.tensor([*targets.values(), *counters.values()], dtype=torch.int64, device=self.device)
+        dist.all_reduce(total)
+        summed = total.tolist()
+        return (
+            dict(zip(targets, summed[: len(targets)], strict=True)),
+            dict(zip(counters, summed[len(targets) :], strict=True)),
+        )
+
+    def _step(self) -> float:
+        """Clip and update; the global gradient norm before clipping."""
+        norm: Any = None
+        if not self.engine.zero_optimization():
+            # Stage 0 clips but does not tell; gradients are averaged over ranks and whole here.
+            norm = nn.utils.get_total_norm(
+                [parameter.grad for parameter in self.trainable.values() if parameter.grad is not None]
+            )
+        self.engine.step()
+        return float(self.engine.get_global_grad_norm() if norm is None else norm)
+
+    def _is_sharded(self) -> bool:
+        return bool(self.engine.zero_optimization_partition_weights())
+
+
+def _gate_name(parameter: str) -> str:
+    """``gated_cross_attention.4.attention_gate.gate`` -> ``gate/4/attn``."""
+    _, block, kind, _ = parameter.rsplit(".", 3)
+    return f"gate/{block}/{'attn' if kind == 'attention_gate' else 'ffw'}"
+
+
+@contextmanager
+def _float_buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Keep buffers as they are while DeepSpeed casts the module.
+
+    Rotary frequencies are fp32 buffers; in bf16 they are wrong from the third digit on, and the trained model would
+    differ from the exported one, which transformers loads with fp32 frequencies.
+    """
+    kept: dict[str, Any] = {
+        name: buffer.clone() for name, buffer in model.named_buffers() if buffer.is_floating_point()
+    }
+    yield
+    for name, buffer in model.named_buffers():
+        if name in kept:
+            buffer.data = kept[name].to(buffer.device)
