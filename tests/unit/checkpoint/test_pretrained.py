@@ -1,0 +1,163 @@
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionModel
+
+from flamingo_ds.checkpoint.pretrained import build_model, build_processor, cast_parameters, describe_model, skeleton
+from flamingo_ds.config import ConfigError
+from flamingo_ds.config.schema import FreezeRowConfig, Library, VisionEncoderConfig
+from flamingo_ds.model.processing import EOC_TOKEN, IMAGE_TOKEN
+from tests.tiny import IMAGE_SIZE, tiny_llama, tiny_vision_config, write_tiny_backbones
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return write_tiny_backbones(tmp_path)
+
+
+def build(recipe, seed=0):
+    return build_model(describe_model(recipe, build_processor(recipe)), recipe, seed)
+
+
+def test_backbones_have_their_sources_weights_and_only_the_rest_is_drawn(tmp_path, recipe):
+    model, other = build(recipe, seed=1), build(recipe, seed=2)
+    saved = load_file(tmp_path / "lm" / "model.safetensors")
+    assert saved.keys() == dict(model.language_model.named_parameters()).keys()
+    for name, parameter in model.named_parameters():
+        same = torch.equal(parameter, other.get_parameter(name))
+        if not parameter.requires_grad:
+            assert same, name
+        # Norms start as ones and zeros and gates as the recipe says; all else comes from the seed.
+        elif "norm" not in name and "gate" not in name.split("."):
+            assert not same, name
+    for name, tensor in saved.items():
+        assert torch.equal(model.language_model.get_parameter(name), tensor), name
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), build(recipe, seed=1).parameters(), strict=True))
+
+
+def test_nothing_is_left_on_the_meta_device_or_unfinished(recipe):
+    model = build(recipe)
+    tensors = [*model.parameters(), *model.buffers()]
+    assert all(tensor.device.type == "cpu" and tensor.isfinite().all() for tensor in tensors)
+    assert model.training
+    assert not model.language_model.training
+
+
+def test_the_skeleton_has_the_model_s_names_and_shapes(recipe):
+    model, config = build(recipe), describe_model(recipe, build_processor(recipe))
+    bones, report = skeleton(config, recipe)
+    assert {n: (p.shape, p.requires_grad) for n, p in bones.named_parameters()} == {
+        n: (p.shape, p.requires_grad) for n, p in model.named_parameters()
+    }
+    assert all(parameter.is_meta for parameter in bones.parameters())
+    assert sum(line.trainable for line in report) == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("padding", [0, 1, 40])
+def test_new_tokens_follow_the_tokenizer_and_look_like_words(tmp_path, tied, padding):
+    recipe = write_tiny_backbones(tmp_path, vocab_size=280 + padding, tie_word_embeddings=tied)
+    processor, model = build_processor(recipe), build(recipe)
+    config = model.config
+    assert (config.first_new_token_id, config.num_new_tokens) == (280, 2)
+    assert {config.image_token_id, config.eoc_token_id} == {280, 281}
+    assert processor.tokenizer.convert_tokens_to_ids([IMAGE_TOKEN, EOC_TOKEN]) == [
+        config.image_token_id,
+        config.eoc_token_id,
+    ]
+    assert config.vocab_size == max(282, 280 + padding)
+    assert (model.new_token_head.weight is model.new_token_embedding.weight) == tied
+    known = model.language_model.get_input_embeddings().weight
+    new = model.new_token_embedding.weight
+    # A mean of 280 rows of deviation 0.2 plus a tenth of it: each row is small, and no two are alike.
+    assert new.std() < 0.3 * known.std()
+    assert not torch.allclose(new[0], new[1], rtol=0, atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [CLIPModel, CLIPVisionModel])
+def test_a_transformers_clip_folder(tmp_path, recipe, kind):
+    torch.manual_seed(3)
+    vision = tiny_vision_config()
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    whole = CLIPConfig(vision_config=vision.to_dict(), text_config=text | {"vocab_size": 50}, projection_dim=16)
+    clip = CLIPModel(whole) if kind is CLIPModel else CLIPVisionModel(vision)
+    clip.eval().save_pretrained(tmp_path / "hf")
+    CLIPImageProcessor(size={"shortest_edge": IMAGE_SIZE}, crop_size=IMAGE_SIZE).save_pretrained(tmp_path / "hf")
+    recipe.vision_encoder = VisionEncoderConfig(library=Library.transformers, source=str(tmp_path / "hf"))
+    model = build(recipe)
+    pixels = torch.randn(2, 3, IMAGE_SIZE, IMAGE_SIZE)
+    tower = clip.vision_model if kind is CLIPModel else clip
+    found = model.vision_model(pixel_values=pixels).last_hidden_state
+    assert torch.equal(found, tower(pixel_values=pixels).last_hidden_state)
+    assert dict(build_processor(recipe).image_processor.crop_size) == {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+
+
+def test_a_transformers_model_that_is_no_clip(tmp_path, recipe):
+    recipe.vision_encoder = VisionEncoderConfig(library=Library.transformers, source=str(tmp_path / "lm"))
+    with pytest.raises(ConfigError, match="a CLIP ViT, not a llama"):
+        describe_model(recipe, object_with_ids())
+
+
+def object_with_ids():
+    """As much of a processor as is looked at before the vision encoder."""
+    return type("Ids", (), {"image_token_id": 0, "eoc_token_id": 1, "tokenizer": [0, 1]})()
+
+
+def damaged(path, damage):
+    if damage == "gone":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "a weight missing":
+        kept = load_file(path)
+        del kept["model.layers.1.mlp.up_proj.weight"]
+        save_file(kept, path, metadata={"format": "pt"})
+    else:
+        tiny_llama(vocab_size=280, intermediate_size=72).save_pretrained(path.parent / "other")
+        (path.parent / "other" / path.name).replace(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("gone", "no file named model.safetensors"),
+        ("truncated", ""),
+        ("a weight missing", r"1 weights are not there, such as model\.layers\.1\.mlp\.up_proj\.weight"),
+        ("other shapes", r"mlp\.down_proj\.weight is \(32, 72\), not \(32, 64\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_one_line(tmp_path, recipe, damage, reason):
+    """transformers would fill in random numbers for missing ones, and in a frozen model they would stay."""
+    damaged(tmp_path / "lm" / "model.safetensors", damage)
+    with pytest.raises(ConfigError, match=f"model.language_model.source = .*language model weights; .*{reason}") as e:
+        build(recipe)
+    assert "\n" not in str(e.value)
+
+
+def test_sources_that_are_not_there(recipe):
+    recipe.language_model.source = "/nowhere/lm"
+    with pytest.raises(ConfigError, match="model.language_model.source = '/nowhere/lm'") as caught:
+        build_processor(recipe)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_cannot_be_built_is_named(recipe):
+    recipe.gated_cross_attention.offset = 3
+    with pytest.raises(ConfigError, match="cross_attention_offset is 3; expected 0 to 2"):
+        describe_model(recipe, build_processor(recipe))
+
+
+def test_a_freeze_table_that_does_not_fit_is_named(recipe):
+    recipe.freeze = [*recipe.freeze, FreezeRowConfig("languagemodel.*", True)]
+    with pytest.raises(ConfigError, match=r"model.freeze = .*row 'languagemodel\.\*' matches no parameter"):
+        skeleton(describe_model(recipe, build_processor(recipe)), recipe)
+
+
+def test_casting_keeps_what_trains_in_fp32(recipe):
+    model = build(recipe)
+    buffers = {name: buffer.dtype for name, buffer in model.named_buffers()}
+    cast_parameters(model, torch.bfloat16)
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype == (torch.float32 if parameter.requires_grad else torch.bfloat16), name
+    assert {name: buffer.dtype for name, buffer in model.named_buffers()} == buffers
