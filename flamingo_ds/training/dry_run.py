@@ -1,0 +1,55 @@
+"""``--dry-run``: what would be trained, on what, how; nothing is built or written."""
+
+from rich.console import Console
+from rich.table import Table
+
+from ..checkpoint.pretrained import skeleton
+from ..checkpoint.store import Checkpoint
+from ..config import to_yaml
+from ..data import Mixture
+from ..model import FlamingoConfig, FlamingoProcessor
+from ..parallel import Launch
+from .setup import RunPlan
+
+# Bytes a parameter: bf16 or fp32 weights, fp32 master and two moments, gradients in the weights' precision.
+MASTER_AND_MOMENTS = 12
+
+
+def describe(
+    plan: RunPlan, launch: Launch, prepared: tuple[FlamingoProcessor, FlamingoConfig, Mixture, Checkpoint | None]
+) -> None:
+    """Print the resolved recipe, the parameter table, the batch arithmetic and the memory of each rank's weights."""
+    _, model_config, _, checkpoint = prepared
+    console = Console(width=120)
+    console.print(to_yaml(plan.config), highlight=False, markup=False)
+    model, report = skeleton(model_config, plan.config.model)
+    del model
+    table = Table("parameters", "trainable", "frozen", title="freeze table")
+    for row in report:
+        table.add_row(row.pattern, f"{row.trainable:,}", f"{row.frozen:,}")
+    trainable, frozen = sum(row.trainable for row in report), sum(row.frozen for row in report)
+    table.add_row("all", f"{trainable:,}", f"{frozen:,}", style="bold")
+    console.print(table)
+    batches = Table("dataset", "batch", "= ranks", "x micro-batch", "x micro-steps", "weight", title="one step")
+    for batch in plan.batches:
+        weight = plan.config.data.datasets[batch.dataset].weight
+        batches.add_row(
+            batch.dataset,
+            *map(str, (batch.batch_size, launch.world_size, batch.micro_batch_size, batch.micro_steps, weight)),
+        )
+    console.print(batches)
+    stage, ranks = plan.settings.zero_stage, launch.world_size
+    recomputed = plan.config.parallel.activation_checkpointing
+    console.print(f"layout: {plan.layout(launch)}, activation checkpointing {recomputed}")
+    gigabytes = _weights_bytes(trainable, frozen, stage, ranks, plan.settings.content["bf16"]["enabled"]) / 1e9
+    console.print(f"weights, gradients and optimizer of a rank, by arithmetic: {gigabytes:.3f} GB, activations apart")
+    start = f"behind step {checkpoint.step} of {checkpoint.path.name}" if checkpoint else "afresh"
+    console.print(f"starts {start}, ends at step {plan.config.train.max_steps}")
+
+
+def _weights_bytes(trainable: int, frozen: int, stage: int, ranks: int, bf16: bool) -> float:
+    """Stage 1 shards masters and moments, stage 2 gradients too, stage 3 all weights."""
+    width = 2 if bf16 else 4
+    weights = width * (trainable + frozen) / (ranks if stage == 3 else 1)
+    gradients = width * trainable / (ranks if stage >= 2 else 1)
+    return weights + gradients + MASTER_AND_MOMENTS * trainable / (ranks if stage >= 1 else 1)

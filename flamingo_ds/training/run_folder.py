@@ -1,0 +1,105 @@
+"""The folder of a run: everything about it in one place.
+
+RUN_DIR/
+  config.yaml         the resolved recipe
+  deepspeed.json      the complete DeepSpeed configuration
+  environment.json    command, code revision, versions, ranks, device of each start
+  metrics.jsonl       one line a step
+  tensorboard/        the same as curves
+  bad_samples.jsonl   one line for each sample that was passed over
+  logs/rank-0000.log  one file a rank
+  checkpoints/        step-00000100/ ..., latest
+"""
+
+import json
+import logging
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..config import DeepSpeedSettings, RunConfig, to_yaml
+
+LOGGER = logging.getLogger("flamingo_ds")
+PACKAGES = ("flamingo_ds", "torch", "deepspeed", "transformers", "open_clip_torch", "webdataset")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints go."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def bad_samples(self) -> Path:
+        """One JSON object a bad sample."""
+        return self.path / "bad_samples.jsonl"
+
+    def create(self) -> None:
+        """Make the folders; what exists stays."""
+        for folder in (self.checkpoints, self.tensorboard, self.path / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def describe(self, config: RunConfig, settings: DeepSpeedSettings, world_size: int) -> None:
+        """Write down what is run, by what code, on what; a resumed run adds its start to the earlier ones."""
+        (self.path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        (self.path / "deepspeed.json").write_text(json.dumps(settings.content, indent=2) + "\n", encoding="utf-8")
+        path = self.path / "environment.json"
+        starts: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
+        starts.append(
+            {
+                "command": sys.argv,
+                "revision": code_revision(),
+                "ranks": world_size,
+                "device": device,
+                "python": platform.python_version(),
+                "packages": {name: version(name) for name in PACKAGES},
+            }
+        )
+        path.write_text(json.dumps(starts, indent=2) + "\n", encoding="utf-8")
+
+    def log_to_file(self, rank: int) -> None:
+        """Send the package's log of this rank to ``logs/rank-NNNN.log``."""
+        handler = logging.FileHandler(self.path / "logs" / f"rank-{rank:04d}.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        LOGGER.addHandler(handler)
+        LOGGER.propagate = False
+        LOGGER.setLevel(logging.INFO)
+
+
+def code_revision() -> str | None:
+    """The git commit that this code runs from, with ``+changes`` if it is not what was committed; None if installed."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        if not git("ls-files", "--", __file__):
+            return None
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

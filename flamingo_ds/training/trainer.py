@@ -1,0 +1,141 @@
+"""The training loop. It follows time, and it never asks how the model is laid out over ranks."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..batch import FlamingoBatch
+from ..checkpoint.store import SaveInput, save_checkpoint
+from ..config import EXIT_DONE, EXIT_STOPPED
+from ..data import MicroBatch, Mixture
+from ..parallel import StepResult, TrainEngine
+from .metrics import MetricsLog, memory_gb
+from .preemption import StopRequest
+from .progress import ProgressDisplay
+from .run_folder import LOGGER, RunFolder
+from .schedule import learning_rate
+
+REFERENCE_SEQUENCES = 2
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no number any more."""
+
+
+class Trainer:
+    """Takes steps until the last one or until asked to stop, and leaves a checkpoint behind.
+
+    Args:
+        content: what a checkpoint says besides the state, with the number of steps done so far.
+        engine: the model, laid out.
+        mixture: of data, at its position.
+        run: folder.
+        stop: where signals arrive.
+        is_main: whether this rank writes and speaks.
+    """
+
+    def __init__(
+        self,
+        content: SaveInput,
+        engine: TrainEngine,
+        mixture: Mixture,
+        run: RunFolder,
+        stop: StopRequest,
+        is_main: bool,
+    ) -> None:
+        self.content, self.config, self.engine, self.mixture = content, content.recipe.train, engine, mixture
+        self.run, self.stop, self.is_main = run, stop, is_main
+        self.metrics = MetricsLog(run.metrics, run.tensorboard, content.step) if is_main else None
+        self.display = ProgressDisplay(content.step, self.config.max_steps, self.config.log_every, is_main)
+
+    def train(self) -> int:
+        """Run to the end.
+
+        Returns:
+            The process's exit code: done, or stopped with a checkpoint.
+
+        Raises:
+            TrainingDiverged: a loss that is not finite; nothing is saved then.
+        """
+        with self.display:
+            try:
+                return self._loop()
+            finally:
+                if self.metrics is not None:
+                    self.metrics.close()
+
+    def _loop(self) -> int:
+        saved = self.content.step
+        for done in range(self.content.step + 1, self.config.max_steps + 1):
+            began = time.monotonic()
+            rate = learning_rate(done - 1, self.config.max_steps, self.config.optimizer, self.config.schedule)
+            micro_batches = next(self.mixture)
+            result = self.engine.train_step(micro_batches, rate, self._counters(micro_batches))
+            # All ranks have the same losses, so all stop here or none does.
+            if not math.isfinite(result.loss) or not math.isfinite(result.grad_norm):
+                raise TrainingDiverged(
+                    f"step {done}: loss {result.losses}, gradient norm {result.grad_norm}; the last checkpoint is of "
+                    f"step {saved}"
+                )
+            self._report(done, result, rate, time.monotonic() - began)
+            # The wish to stop was summed over ranks inside the step: every rank saves after the same one.
+            stopping = result.counters["stop"] > 0
+            if stopping or done % self.config.save_every == 0 or done == self.config.max_steps:
+                self._save(done, micro_batches[0].batch[:REFERENCE_SEQUENCES])
+                saved = done
+            if stopping and done < self.config.max_steps:
+                self._say(f"stopped on {self.stop.signal or 'the signal of another rank'}; go on with --resume")
+                return EXIT_STOPPED
+        return EXIT_DONE
+
+    def _counters(self, micro_batches: list[MicroBatch]) -> dict[str, int]:
+        batches = [micro.batch for micro in micro_batches]
+        return {
+            "tokens": sum(batch.num_tokens() for batch in batches),
+            "images": sum(int(batch.num_images.sum()) for batch in batches),
+            "stop": int(self.stop.requested),
+            **self.mixture.bad_samples(),
+        }
+
+    def _report(self, step: int, result: StepResult, rate: float, seconds: float) -> None:
+        gates = self.engine.gates()  # collective
+        if self.metrics is None:
+            return
+        counters = dict(result.counters)
+        del counters["stop"]
+        values: dict[str, float] = {
+            "loss": result.loss,
+            **{f"loss/{name}": loss for name, loss in result.losses.items()},
+            "lr": rate,
+            "grad_norm": result.grad_norm,
+            **gates,
+            "tokens_per_s": counters.pop("tokens") / seconds,
+            "images_per_s": counters.pop("images") / seconds,
+            "memory_gb": memory_gb(),
+            **counters,
+        }
+        self.metrics.write(step, values)
+        self.display.step(step, values)
+
+    def _save(self, step: int, batch: FlamingoBatch) -> None:
+        began = time.monotonic()
+        path = save_checkpoint(
+            self.run.checkpoints,
+            replace(self.content, step=step),
+            self.engine.full_state(),
+            self._reference(batch),
+            {"mixture": self.mixture.state_dict()},
+        )
+        self._say(f"saved {path} in {time.monotonic() - began:.1f} s")
+
+    def _reference(self, batch: FlamingoBatch) -> Mapping[str, torch.Tensor]:
+        inputs: dict[str, Any] = batch.tensors()
+        return {**inputs, "logits": self.engine.logits(batch)}
+
+    def _say(self, text: str) -> None:
+        LOGGER.info(text)
+        self.display.say(text)

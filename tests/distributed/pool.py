@@ -1,0 +1,89 @@
+"""Processes that form a gloo group and live through the test session: imports are paid once, not once a test."""
+
+import multiprocessing
+import os
+import socket
+import tempfile
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from flamingo_ds.parallel.launch import Launch, init_distributed
+
+
+class WorkerPool:
+    """``world_size`` ranks on this machine that run any importable function together.
+
+    A function that fails or hangs on one rank ends the whole pool, as a collective would be left half done; the next
+    call starts a new one.
+    """
+
+    def __init__(self, world_size: int) -> None:
+        self.world_size = world_size
+        self.processes: list[multiprocessing.process.BaseProcess] = []
+        self.pipes: list[Connection] = []
+
+    def run(self, function: Callable[..., Any], *arguments: Any, timeout: float = 240.0) -> list[Any]:
+        """Call ``function(*arguments)`` on every rank; results in the order of ranks.
+
+        Raises:
+            AssertionError: a rank raised (its traceback is in the message) or took longer than ``timeout`` seconds.
+        """
+        if not self.processes:
+            self._start()
+        for pipe in self.pipes:
+            pipe.send((function, arguments))
+        answers: list[tuple[bool, Any]] = []
+        for pipe in self.pipes:
+            # One rank's error usually makes the others fail too, soon: hear them all, the cause is among them.
+            patience = timeout if all(good for good, _ in answers) else 5.0
+            try:
+                answers.append(pipe.recv() if pipe.poll(patience) else (False, f"no answer in {patience} s"))
+            except EOFError:
+                answers.append((False, "the process ended"))
+        if not all(good for good, _ in answers):
+            self.stop()
+            raise AssertionError("\n".join(f"rank {n}: {text}" for n, (good, text) in enumerate(answers) if not good))
+        return [value for _, value in answers]
+
+    def stop(self) -> None:
+        """End the processes that this pool started."""
+        for process in self.processes:
+            process.kill()
+            process.join()
+        self.processes, self.pipes = [], []
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        for rank in range(self.world_size):
+            ours, theirs = context.Pipe()
+            launch = Launch(rank, rank, self.world_size, "127.0.0.1", port)
+            process = context.Process(target=_serve, args=(launch, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            self.processes.append(process)
+            self.pipes.append(ours)
+
+
+def _serve(launch: Launch, pipe: Connection) -> None:
+    """A rank: join the group, then answer calls until the pipe closes."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.chdir(tempfile.gettempdir())
+    import torch
+
+    torch.set_num_threads(1)
+    init_distributed(launch, timeout_minutes=5)
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send((True, function(*arguments)))
+        except BaseException:
+            pipe.send((False, traceback.format_exc()))
+            return

@@ -1,0 +1,53 @@
+"""What the engine promises beside the training itself."""
+
+import pytest
+import torch
+
+from . import tiny_run
+from .pool import WorkerPool
+
+
+def gates(stage: int) -> tuple[dict[str, float], bool]:
+    engine = tiny_run.build_engine(stage, False, bf16=True)
+    model = engine.engine.module
+    kept = all(buffer.dtype == torch.float32 for buffer in model.buffers() if buffer.is_floating_point())
+    return engine.gates(), kept
+
+
+def stop_on_one_rank() -> list[int]:
+    """Only rank 1 asks to stop; every rank must hear of it after the same step."""
+    engine = tiny_run.build_engine(3, False)
+    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    micro = tiny_run.micro_batches(0, rank, world_size, 1)
+    return [engine.train_step(micro, 1e-3, {"stop": int(rank == 1 and step == 1)}).counters["stop"] for step in (0, 1)]
+
+
+def without_images_on_one_rank() -> list[float]:
+    """Rank 1 has no image in its batch: the vision path must still run there, or ZeRO-3 waits for ever."""
+    engine = tiny_run.build_engine(3, False)
+    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    micro = tiny_run.micro_batches(0, rank, world_size, 1)
+    if rank == 1:
+        for one in micro:
+            one.batch.num_images.zero_()
+            one.batch.media_ids.zero_()
+    return [engine.train_step(micro, 1e-3, {}).loss for _ in range(2)]
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_gates_are_told_and_float_buffers_stay_fp32(two_ranks: WorkerPool, stage: int) -> None:
+    """Rotary frequencies in bf16 would make the trained model another one than the exported."""
+    values, kept = two_ranks.run(gates, stage)[0]
+    expected = pytest.approx(torch.tensor(0.5).tanh().item(), rel=4e-3)  # bf16 holds 8 bits
+    assert values == {f"gate/{block}/{kind}": expected for block in (0, 1) for kind in ("attn", "ffw")}
+    assert kept
+
+
+def test_one_rank_stops_all(two_ranks: WorkerPool) -> None:
+    assert two_ranks.run(stop_on_one_rank) == [[0, 1], [0, 1]]
+
+
+def test_a_rank_without_images_does_not_hang_zero3(two_ranks: WorkerPool) -> None:
+    first, second = two_ranks.run(without_images_on_one_rank, timeout=60)
+    assert first == second
+    assert first[1] < first[0]

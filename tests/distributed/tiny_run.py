@@ -1,0 +1,173 @@
+"""The same tiny training, run in plain PyTorch or laid out over ranks; imported by name in the worker processes."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import CLIPVisionConfig, LlamaConfig
+
+from flamingo_ds.batch import IGNORED_LABEL, FlamingoBatch
+from flamingo_ds.config import DeepSpeedSettings
+from flamingo_ds.config.schema import OptimizerConfig
+from flamingo_ds.data import MicroBatch
+from flamingo_ds.model import FlamingoConfig, FlamingoForConditionalGeneration
+from flamingo_ds.model.decoder_blocks import decoder_blocks
+from flamingo_ds.model.freeze import FreezeRow, apply_freeze_table
+from flamingo_ds.parallel import ZeroEngine, apply_activation_checkpointing
+from flamingo_ds.training.optimizer import build_optimizer
+
+OPTIMIZER = OptimizerConfig(max_grad_norm=0.5)
+RATES = (0.0, 3e-3, 2e-3, 1e-3, 3e-3, 2e-3)
+WEIGHTS = {"pairs": 0.3, "pages": 1.0}
+VOCABULARY, IMAGE, EOC = 50, 50, 51
+
+
+@dataclass
+class Outcome:
+    """What a tiny training gave: a loss a dataset and a gradient norm for each step, and the state at the end."""
+
+    losses: list[dict[str, float]] = field(default_factory=list)
+    grad_norms: list[float] = field(default_factory=list)
+    state: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+    logits: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+def tiny_model(tied: bool = False) -> FlamingoForConditionalGeneration:
+    """Two LM blocks, gates at 0.5: at 0 every gradient inside a gated block is 0 and a test would prove nothing."""
+    torch.manual_seed(0)
+    text = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=tied,
+        pad_token_id=0,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4
+    )
+    config = FlamingoConfig(
+        text,
+        vision,
+        resampler_depth=1,
+        resampler_latents=3,
+        resampler_heads=2,
+        resampler_head_width=8,
+        initial_gate=0.5,
+        num_new_tokens=2,
+        first_new_token_id=VOCABULARY,
+        image_token_id=IMAGE,
+        eoc_token_id=EOC,
+    )
+    model = FlamingoForConditionalGeneration(config)
+    rows = [FreezeRow("*", True), FreezeRow("language_model.*", False), FreezeRow("vision_model.*", False)]
+    apply_freeze_table(model, rows)
+    return model
+
+
+def global_batch(step: int, dataset: str, sequences: int = 4) -> FlamingoBatch:
+    """The whole batch of a step; sequences of different lengths, so ranks hold different numbers of tokens."""
+    generator = torch.Generator().manual_seed(1000 * step + len(dataset))
+    length, slots = 16, 2
+    ids = torch.randint(1, VOCABULARY, (sequences, length), generator=generator)
+    ids[:, 1] = IMAGE
+    ids[1::2, 7] = IMAGE
+    lengths = torch.randint(10, length + 1, (sequences,), generator=generator)
+    mask = (torch.arange(length) < lengths[:, None]).long()
+    ids = torch.where(mask == 1, ids, 0)
+    labels = torch.where((mask == 1) & (ids != IMAGE), ids, IGNORED_LABEL)
+    num_images = (ids == IMAGE).sum(1)
+    return FlamingoBatch(
+        input_ids=ids,
+        labels=labels,
+        attention_mask=mask,
+        media_ids=(ids == IMAGE).cumsum(1),
+        pixel_values=torch.randn(sequences, slots, 1, 3, 8, 8, generator=generator),
+        num_images=num_images,
+    )
+
+
+def micro_batches(step: int, rank: int, world_size: int, micro_steps: int) -> list[MicroBatch]:
+    """A rank's share of a step, cut into ``micro_steps``."""
+    cut = []
+    for dataset, weight in WEIGHTS.items():
+        batch = global_batch(step, dataset)
+        share = batch[rank::world_size]
+        size = len(share) // micro_steps
+        cut += [MicroBatch(dataset, weight, share[start : start + size]) for start in range(0, len(share), size)]
+    return cut
+
+
+def train_serial(steps: range, tied: bool = False) -> Outcome:
+    """The reference: plain PyTorch on the whole batch, by the definition of the loss."""
+    model = tiny_model(tied)
+    optimizer = build_optimizer(model, OPTIMIZER)
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    outcome = Outcome()
+    for step in steps:
+        losses = {}
+        for dataset, weight in WEIGHTS.items():
+            loss = model(**global_batch(step, dataset).tensors()).loss
+            (weight * loss).backward()
+            losses[dataset] = loss.item()
+        outcome.losses.append(losses)
+        norm = torch.nn.utils.clip_grad_norm_(trainable.values(), OPTIMIZER.max_grad_norm)
+        outcome.grad_norms.append(norm.item())
+        for group in optimizer.param_groups:
+            group["lr"] = RATES[step]
+        optimizer.step()
+        optimizer.zero_grad()
+    outcome.state = {
+        name: {"weight": parameter.detach(), **optimizer.state[parameter]} for name, parameter in trainable.items()
+    }
+    return outcome
+
+
+def build_engine(
+    stage: int,
+    checkpointing: bool,
+    bf16: bool = False,
+    tied: bool = False,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> ZeroEngine:
+    """The tiny model under a ZeRO stage; thresholds of 0, so that stage 3 really shards such small weights."""
+    model = tiny_model(tied)
+    model.load_state_dict(weights or {}, strict=False)
+    if checkpointing:
+        for blocks in (decoder_blocks(model.language_model), model.gated_cross_attention.values()):
+            apply_activation_checkpointing(blocks, 1)
+    zero: dict[str, Any] = {"stage": stage}
+    if stage == 3:
+        zero |= {"stage3_param_persistence_threshold": 0, "stage3_model_persistence_threshold": 0}
+    content = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": OPTIMIZER.max_grad_norm,
+        "bf16": {"enabled": bf16},
+        "zero_optimization": zero,
+        "steps_per_print": 10**9,
+    }
+    return ZeroEngine(model, build_optimizer(model, OPTIMIZER), DeepSpeedSettings(content, stage))
+
+
+def train_steps(engine: ZeroEngine, steps: range, micro_steps: int = 1) -> Outcome:
+    """Train some steps and take the state out."""
+    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    outcome = Outcome()
+    for step in steps:
+        result = engine.train_step(micro_batches(step, rank, world_size, micro_steps), RATES[step], {"ranks": 1})
+        assert result.counters == {"ranks": world_size}
+        outcome.losses.append(result.losses)
+        outcome.grad_norms.append(result.grad_norm)
+    outcome.state = dict(engine.full_state())
+    outcome.logits = engine.logits(global_batch(99, "pages"))
+    return outcome
+
+
+def train_parallel(
+    stage: int, checkpointing: bool, steps: range, micro_steps: int = 1, bf16: bool = False, tied: bool = False
+) -> Outcome:
+    """The same training laid out over the ranks of the pool."""
+    return train_steps(build_engine(stage, checkpointing, bf16, tied), steps, micro_steps)

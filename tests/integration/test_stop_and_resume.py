@@ -1,0 +1,124 @@
+"""The deepspeed launcher, two ranks, ZeRO-3: a run that is stopped and resumed is the run that never stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from flamingo_ds.config import EXIT_STOPPED
+
+from .conftest import Road
+
+ROOT = Path(__file__).parents[2]
+DEEPSPEED = Path(sys.executable).parent / "deepspeed"
+# What depends on the clock and on memory, not on the training.
+MEASURED = ("tokens_per_s", "images_per_s", "memory_gb")
+
+
+def command(road: Road, *more: str) -> list[str]:
+    zero3 = ["--deepspeed_config", str(ROOT / "ds_configs/zero3.json")]
+    # A port of our own: other tests and other people use 29500.
+    launcher = [str(DEEPSPEED), "--num_gpus", "2", "--master_port", str(20000 + os.getpid() % 10000)]
+    return [*launcher, "--module", "flamingo_ds.train", "--recipe", str(road.recipe), *zero3, *more]
+
+
+def start(arguments: Sequence[str]) -> "subprocess.Popen[str]":
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{DEEPSPEED.parent}:{os.environ['PATH']}"}
+    return subprocess.Popen(
+        arguments,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(arguments: Sequence[str]) -> str:
+    process = start(arguments)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    return output
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in MEASURED} for line in lines]
+
+
+def wait_for_steps(run: Path, steps: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        path = run / "metrics.jsonl"
+        if path.exists() and path.read_text().count("\n") >= steps:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no {steps} steps in 120 s")
+
+
+@pytest.fixture(scope="module")
+def whole(road: Road) -> Path:
+    run = road.folder / "whole"
+    output = finish(command(road, f"run_dir={run}"))
+    assert "step 30/30" in output
+    return run
+
+
+def test_metrics_have_a_line_a_step_with_the_stable_names(whole: Path) -> None:
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 31))
+    expected = {"step", "loss", "loss/pairs", "loss/pages", "lr", "grad_norm", *MEASURED}
+    expected |= {f"gate/{block}/{kind}" for block in range(3) for kind in ("attn", "ffw")}
+    assert expected <= lines[-1].keys()
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert sorted(path.name for path in (whole / "logs").iterdir()) == ["rank-0000.log", "rank-0001.log"]
+    assert (whole / "checkpoints/latest").resolve().name == "step-00000030"
+
+
+def test_interrupt_saves_and_the_resumed_run_is_the_same_bit_for_bit(road: Road, whole: Path) -> None:
+    run = road.folder / "stopped"
+    process = start(command(road, f"run_dir={run}"))
+    wait_for_steps(run, 3)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C on a terminal: the launcher and all ranks get it
+    output, _ = process.communicate(timeout=120)
+    stopped = json.loads((run / "checkpoints/latest/checkpoint.json").read_text())["step"]
+    assert 3 <= stopped < 30, output
+    # DeepSpeed 0.19.8's launcher answers Ctrl-C with a traceback and an exit code of its own; none of it may be ours,
+    # and it sends its ranks a SIGTERM on top.
+    assert "flamingo_ds/" not in output.replace(str(run), ""), output
+    assert "stopped on SIG" in output, output
+    finish(command(road, f"run_dir={run}", "--resume"))
+    assert metrics(run) == metrics(whole)
+    for kind in ("weight", "exp_avg", "exp_avg_sq", "reference"):
+        ours, theirs = (load_file(path / f"checkpoints/latest/{kind}.safetensors") for path in (run, whole))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours), kind
+
+
+def test_a_single_process_stops_with_exit_code_85(road: Road) -> None:
+    run = road.folder / "single"
+    process = start([sys.executable, "-m", "flamingo_ds.train", "--recipe", str(road.recipe), f"run_dir={run}"])
+    wait_for_steps(run, 1)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == EXIT_STOPPED, output
+    assert "stopped on SIGTERM; go on with --resume" in output
+    assert "Traceback" not in output, output
+
+
+def test_a_mistake_ends_the_launcher_with_exit_code_2_and_one_line(road: Road) -> None:
+    process = start(command(road, f"run_dir={road.folder / 'never'}", "data.datasets.pairs.batch_size=5"))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, output
+    said = [line for line in output.splitlines() if line.startswith("error:")]
+    assert said == ["error: data.datasets.pairs.batch_size = 5: expected a multiple of the 2 ranks"]
+    assert not (road.folder / "never").exists()
