@@ -1,11 +1,14 @@
 """open_clip's ViT image towers as transformers CLIP vision models: an exported model needs transformers alone."""
 
+import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
+from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
@@ -138,13 +141,8 @@ def _image_processor(encoder: VisionEncoderConfig, image_size: int) -> CLIPImage
 
 
 def _preprocess_of_folder(schema: str, where: str) -> dict[str, Any]:
-    import json
-    from pathlib import Path
-
     if schema == "local-dir":
         path = Path(where) / "open_clip_config.json"
     else:
-        from huggingface_hub import hf_hub_download
-
         path = Path(hf_hub_download(where, "open_clip_config.json"))
     return dict(json.loads(path.read_text(encoding="utf-8")).get("preprocess_cfg") or {})

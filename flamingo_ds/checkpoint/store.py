@@ -18,6 +18,7 @@ No name, shape or file depends on how the run was laid out over ranks.
 
 import json
 import random
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,8 +215,6 @@ def step_name(step: int) -> str:
 
 
 def _empty(folder: Path) -> None:
-    import shutil
-
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "ranks").mkdir(parents=True)
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+import deepspeed
+import torch.distributed as dist
+
 from ..config import ConfigError
 
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -62,10 +65,7 @@ def init_distributed(launch: Launch, timeout_minutes: float = 30.0) -> None:
     """
     values = (launch.rank, launch.local_rank, launch.world_size, launch.master_address, launch.master_port)
     os.environ.update(zip(VARIABLES, map(str, values), strict=True))
-    # Decided before DeepSpeed is imported: it looks for an accelerator at import time.
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    import deepspeed
-
     # DeepSpeed would compile a shared-memory operator for gloo, for minutes on a small machine and to no gain here.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(timeout=timedelta(minutes=timeout_minutes), verbose=False)
@@ -73,8 +73,6 @@ def init_distributed(launch: Launch, timeout_minutes: float = 30.0) -> None:
 
 def shutdown() -> None:
     """Leave the process group, so that the last rank to finish does not find a closed connection."""
-    import torch.distributed as dist
-
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
