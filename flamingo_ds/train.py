@@ -52,6 +52,7 @@ def _run(options: argparse.Namespace) -> int:
     from .parallel import init_distributed, read_launch, shutdown
     from .training.dry_run import describe
     from .training.preemption import StopRequest
+    from .training.run_folder import RunFolder
     from .training.setup import RunPlan, build_trainer, prepare
 
     launch = read_launch(os.environ)
@@ -62,6 +63,8 @@ def _run(options: argparse.Namespace) -> int:
         if launch.is_main:
             describe(plan, launch, prepared)
         return EXIT_DONE
+    if launch.is_main:
+        RunFolder(Path(config.run_dir)).create()
     stop = StopRequest()
     stop.listen()
     init_distributed(launch)

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from ..config import DeepSpeedSettings, RunConfig, to_yaml
+from ..config import ConfigError, DeepSpeedSettings, RunConfig, to_yaml
 
 LOGGER = logging.getLogger("flamingo_ds")
 PACKAGES = ("flamingo_ds", "torch", "deepspeed", "transformers", "open_clip_torch", "webdataset")
@@ -56,9 +56,16 @@ class RunFolder:
         return self.path / "bad_samples.jsonl"
 
     def create(self) -> None:
-        """Make the folders; what exists stays."""
-        for folder in (self.checkpoints, self.tensorboard, self.path / "logs"):
-            folder.mkdir(parents=True, exist_ok=True)
+        """Make the folders; what exists stays.
+
+        Raises:
+            ConfigError: they cannot be made there.
+        """
+        try:
+            for folder in (self.checkpoints, self.tensorboard, self.path / "logs"):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError("run_dir", str(self.path), f"a folder that can be made: {error.strerror}") from error
 
     def describe(self, config: RunConfig, settings: DeepSpeedSettings, world_size: int) -> None:
         """Write down what is run, by what code, on what; a resumed run adds its start to the earlier ones."""

@@ -97,7 +97,6 @@ def build_trainer(
     processor, model_config, mixture, checkpoint = prepared
     run = RunFolder(Path(plan.config.run_dir))
     if launch.is_main:
-        run.create()
         run.describe(plan.config, plan.settings, launch.world_size)
     model = build_model(model_config, plan.config.model, plan.config.seed)
     base = fingerprint(model, plan.config.model)

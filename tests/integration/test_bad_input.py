@@ -71,6 +71,13 @@ def test_corrupt_first_image(road: Road, tmp_path: Path, capsys: pytest.CaptureF
     assert "unreadable_image" in line
 
 
+def test_run_folder_that_cannot_be_made(road: Road, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    line = refused(["--recipe", str(road.recipe), f"run_dir={tmp_path / 'file' / 'run'}"], capsys)
+    assert "run_dir" in line
+    assert "Not a directory" in line
+
+
 def test_lone_rank_variable(road: Road, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "missing: RANK" in refused(["--recipe", str(road.recipe)], capsys)
