@@ -70,6 +70,8 @@ class Trainer:
 
     def _loop(self) -> int:
         saved = self.content.step
+        if saved >= self.config.max_steps:
+            self._say(f"nothing to do: step {saved} of {self.config.max_steps} is done")
         for done in range(self.content.step + 1, self.config.max_steps + 1):
             began = time.monotonic()
             rate = learning_rate(done - 1, self.config.max_steps, self.config.optimizer, self.config.schedule)

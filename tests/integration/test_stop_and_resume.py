@@ -84,6 +84,12 @@ def test_metrics_have_a_line_a_step_with_the_stable_names(whole: Path) -> None:
     assert (whole / "checkpoints/latest").resolve().name == "step-00000030"
 
 
+def test_resuming_a_finished_run_says_so_and_changes_nothing(road: Road, whole: Path) -> None:
+    before = metrics(whole)
+    assert "nothing to do: step 30 of 30 is done" in finish(command(road, f"run_dir={whole}", "--resume"))
+    assert metrics(whole) == before
+
+
 def test_interrupt_saves_and_the_resumed_run_is_the_same_bit_for_bit(road: Road, whole: Path) -> None:
     run = road.folder / "stopped"
     process = start(command(road, f"run_dir={run}"))
