@@ -7,13 +7,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from flamingo_ds.config import EXIT_BAD_INPUT, EXIT_DONE, ConfigError
+from flamingo_ds.config import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, ConfigError
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 def main() -> int:
-    """Command line entry point; exit code 2 where the input is wrong."""
+    """Command line entry point; exit code 2 where the input is wrong, 1 where writing fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="such as runs/demo/checkpoints/latest")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; an earlier export is replaced")
@@ -31,6 +31,9 @@ def main() -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except OSError as error:
+        print(f"error: {options.out} could not be written: {error}", file=sys.stderr)
+        return EXIT_FAILED
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"wrote {out}: {size / 1e6:,.1f} MB")
     return EXIT_DONE
