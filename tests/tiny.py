@@ -25,6 +25,7 @@ from transformers import (
 
 from flamingo_ds.batch import IGNORED_LABEL, FlamingoBatch
 from flamingo_ds.config import DatasetConfig, ModelConfig, RunConfig
+from flamingo_ds.config.freeze_presets import freeze_rows
 from flamingo_ds.config.schema import (
     DataConfig,
     LanguageModelConfig,
@@ -46,9 +47,12 @@ IMAGE_SIZE = 16
 _LLAMA = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
 _GPT = {"n_embd": 32, "n_layer": 3, "n_head": 4, "bos_token_id": 1, "eos_token_id": 2}
 _GROUPED = {**_LLAMA, "num_key_value_heads": 2}
+# Gemma 3 alternates: the second block sees four tokens back, the others everything.
+_SLIDING = {"layer_types": ["full_attention", "sliding_attention", "full_attention"], "sliding_window": 4}
 
 # transformers model_type -> what makes it tiny.
 FAMILIES: dict[str, dict[str, Any]] = {
+    "gemma3_text": {**_GROUPED, **_SLIDING, "head_dim": 8, "query_pre_attn_scalar": 8},
     "gpt2": _GPT,
     "gpt_neox": _LLAMA,
     "gptj": {**_GPT, "rotary_dim": 4},
@@ -110,7 +114,7 @@ def tiny_flamingo(
     if model.new_token_embedding is not None:
         # As wide as the LM's own rows: drawn at 0.02 the new tokens would say next to nothing.
         torch.nn.init.normal_(model.new_token_embedding.weight, std=RANGE)
-    apply_freeze_table(model, [FreezeRow(row.pattern, row.trainable) for row in ModelConfig().freeze])
+    apply_freeze_table(model, [FreezeRow(row.pattern, row.trainable) for row in freeze_rows(ModelConfig())])
     return model.eval()
 
 

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from ..config import ConfigError, ModelConfig
+from ..config.freeze_presets import freeze_rows
 from ..config.schema import Library
 from ..model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
 from ..model.freeze import FreezeReport, FreezeRow, apply_freeze_table
@@ -68,17 +69,21 @@ def describe_model(config: ModelConfig, processor: FlamingoProcessor) -> Flaming
         return FlamingoConfig(
             text_config=text,
             vision_config=_vision_config(config),
-            vision_features=config.vision_encoder.features,
+            vision_features=config.vision_encoder.features.value,
             vision_class_token=config.vision_encoder.class_token,
             resampler_depth=resampler.depth,
             resampler_latents=resampler.latents,
             resampler_heads=resampler.heads,
             resampler_head_width=resampler.head_width,
+            resampler_query_key_norm=resampler.query_key_norm,
             max_frames=resampler.max_frames,
             cross_attention_every=gated.every,
             cross_attention_offset=gated.offset,
             cross_attention_heads=gated.heads,
             cross_attention_head_width=gated.head_width,
+            cross_attention_query_key_norm=gated.query_key_norm,
+            style=config.style.value,
+            media_rule=config.media_rule.value,
             feed_forward_multiplier=gated.feed_forward_multiplier,
             initial_gate=gated.initial_gate,
             num_new_tokens=len(processor.tokenizer) - first,
@@ -147,7 +152,7 @@ def cast_parameters(model: PreTrainedModel, dtype: torch.dtype) -> None:
 
 
 def _freeze(model: FlamingoForConditionalGeneration, recipe: ModelConfig) -> list[FreezeReport]:
-    rows = [FreezeRow(row.pattern, row.trainable) for row in recipe.freeze]
+    rows = [FreezeRow(row.pattern, row.trainable) for row in freeze_rows(recipe)]
     try:
         return apply_freeze_table(model, rows)
     except ValueError as error:

@@ -5,6 +5,7 @@ A recipe is a YAML file with these keys; what it leaves out has the default belo
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -14,6 +15,45 @@ class Library(StrEnum):
 
     open_clip = "open_clip"
     transformers = "transformers"
+
+
+class VisionFeatures(StrEnum):
+    """Where the vision encoder's features are taken."""
+
+    pre_norm = "pre_norm"
+    """A ViT's last block's tokens, before its final norm."""
+    post_norm = "post_norm"
+    """After the final norm."""
+    grid = "grid"
+    """A convolutional network's last feature map, flattened (paper: NFNet)."""
+
+
+class Style(StrEnum):
+    """Of the trained layers; ``flamingo_ds/model/styles.py`` compares them."""
+
+    paper = "paper"
+    openflamingo = "openflamingo"
+    idefics = "idefics"
+
+
+class MediaRule(StrEnum):
+    """Which images a token sees."""
+
+    last = "last"
+    """The last one before it (paper, section 2.3)."""
+    next = "next"
+    """The first one after it."""
+    all_previous = "all_previous"
+    """All before it; an ablation of the paper, 63.5 against 70.7."""
+
+
+class FreezePreset(StrEnum):
+    """Rows that the freeze table starts with; ``flamingo_ds/config/freeze_presets.py`` spells them out."""
+
+    paper = "paper"
+    fine_tuning = "fine_tuning"
+    language_model_unfrozen = "language_model_unfrozen"
+    everything = "everything"
 
 
 class SampleFormat(StrEnum):
@@ -47,6 +87,11 @@ class LanguageModelConfig:
     """Branch, tag or commit of a hub name."""
     trust_remote_code: bool = False
     """Run modelling code that comes with the weights."""
+    architecture: dict[str, Any] | None = None
+    """A transformers configuration (``model_type`` and what differs from its defaults) instead of the one at
+    ``source``, which then gives the tokenizer alone. Weights are drawn at random."""
+    from_scratch: bool = False
+    """Draw the weights at random instead of reading them: an ablation of the paper, with its own freeze rows."""
 
 
 @dataclass
@@ -58,10 +103,13 @@ class VisionEncoderConfig:
     """open_clip: a model name, ``hf-hub:ORG/NAME`` or ``local-dir:FOLDER``; transformers: a folder or hub name."""
     pretrained: str | None = None
     """open_clip's tag of weights (openai, laion2b_s32b_b82k, ...) where ``source`` is a model name."""
-    features: str = "pre_norm"
-    """pre_norm: the last block's tokens; post_norm: after the final norm."""
+    features: VisionFeatures = VisionFeatures.pre_norm
     class_token: bool = False
     """Keep the class token among the vision tokens."""
+    image_size: int | None = None
+    """Pixels a side; None: as the encoder was trained. A ViT's position embeddings are interpolated."""
+    architecture: dict[str, Any] | None = None
+    """A transformers configuration instead of the one at ``source``; weights are drawn at random."""
 
 
 @dataclass
@@ -72,7 +120,10 @@ class ResamplerConfig:
     latents: int = 64
     heads: int = 16
     head_width: int = 96
+    query_key_norm: bool = False
+    """LayerNorm on queries and keys (an option of IDEFICS)."""
     max_frames: int = 8
+    """Temporal encodings; videos of more frames get interpolated ones; 0: none at all."""
 
 
 @dataclass
@@ -84,9 +135,11 @@ class GatedCrossAttentionConfig:
     offset: int = 0
     """Index of the first LM block that has one."""
     heads: int | None = None
-    """None: as many as the LM has."""
+    """None: the style's own, or as many as the LM has."""
     head_width: int | None = None
-    """None: the LM's width over the heads."""
+    """None: the style's own, or the LM's width over the heads."""
+    query_key_norm: bool = False
+    """RMSNorm on queries and keys (``idefics`` style only)."""
     feed_forward_multiplier: int = 4
     initial_gate: float = 0.0
     """Both gates at the start; tanh(0) = 0 leaves the LM as it was."""
@@ -100,16 +153,6 @@ class FreezeRowConfig:
     trainable: bool = MISSING
 
 
-def _paper_freeze_table() -> list[FreezeRowConfig]:
-    return [
-        FreezeRowConfig("vision_model.*", False),
-        FreezeRowConfig("language_model.*", False),
-        FreezeRowConfig("resampler.*", True),
-        FreezeRowConfig("gated_cross_attention.*", True),
-        FreezeRowConfig("new_token_*", True),
-    ]
-
-
 @dataclass
 class ModelConfig:
     """The Flamingo."""
@@ -118,7 +161,13 @@ class ModelConfig:
     vision_encoder: VisionEncoderConfig = field(default_factory=VisionEncoderConfig)
     resampler: ResamplerConfig = field(default_factory=ResamplerConfig)
     gated_cross_attention: GatedCrossAttentionConfig = field(default_factory=GatedCrossAttentionConfig)
-    freeze: list[FreezeRowConfig] = field(default_factory=_paper_freeze_table)
+    style: Style = Style.paper
+    """Of the resampler and the gated blocks."""
+    media_rule: MediaRule = MediaRule.last
+    freeze_preset: FreezePreset = FreezePreset.paper
+    """The first rows of the freeze table."""
+    freeze: list[FreezeRowConfig] = field(default_factory=list)
+    """More rows, behind the preset's."""
 
 
 @dataclass

@@ -4,7 +4,12 @@ from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 
-VISION_FEATURES = ("pre_norm", "post_norm")
+from .styles import STYLES
+
+# Where features are taken: before or after the final norm of a ViT; a convolutional tower's last grid, flattened.
+VISION_FEATURES = ("pre_norm", "post_norm", "grid")
+# Which images a token sees: the last one before it (paper), the next one after it (p_next), all before it (ablation).
+MEDIA_RULES = ("last", "next", "all_previous")
 
 
 class FlamingoConfig(PreTrainedConfig):
@@ -12,16 +17,27 @@ class FlamingoConfig(PreTrainedConfig):
 
     Args:
         text_config: configuration of any decoder-only causal LM that transformers knows.
-        vision_config: configuration of a transformers vision model (CLIP's ViT).
-        vision_features: ``pre_norm`` takes the last block's output, ``post_norm`` what its final norm makes of it.
+        vision_config: configuration of a transformers vision model: CLIP, SigLIP, or a timm network.
+        vision_width: of its tokens; None where the vision configuration says it (``hidden_size``).
+        vision_features: ``pre_norm`` takes the last block's output, ``post_norm`` what its final norm makes of it,
+            ``grid`` a convolutional network's last feature map, flattened.
         vision_class_token: keep the class token beside the patch tokens.
         resampler_depth, resampler_latents, resampler_heads, resampler_head_width: the Perceiver
             Resampler (paper, section 2.1); its width is the vision encoder's.
-        max_frames: number of learned temporal encodings, one a frame.
+        resampler_query_key_norm: LayerNorm on its queries and keys (an option of IDEFICS).
+        max_frames: number of learned temporal encodings, one a frame; 0 for none. More frames than that get
+            linearly interpolated ones.
+        style: of the trained layers, see :data:`flamingo_ds.model.styles.STYLES`: ``paper``, ``openflamingo``
+            or ``idefics``.
         cross_attention_every, cross_attention_offset: a gated block stands before LM blocks
             offset, offset + every, offset + 2 every, ... (paper: offset 0).
-        cross_attention_heads, cross_attention_head_width: of the gated blocks; None means the LM's own.
-        feed_forward_multiplier: hidden width of every trained feed-forward, in model widths (paper: 4).
+        cross_attention_heads, cross_attention_head_width: of the gated blocks; None means the style's own
+            (``openflamingo``: 8 x 64, else as many heads as the LM, together as wide as it).
+        cross_attention_query_key_norm: RMSNorm on queries and keys of the gated blocks (``idefics`` only).
+        media_rule: which images a token sees: ``last`` before it (paper, section 2.3), ``next`` after it, or
+            ``all_previous``.
+        feed_forward_multiplier: hidden width of every trained feed-forward, in model widths (paper: 4); gated
+            blocks in ``idefics`` style take the LM's own hidden width.
         initial_gate: value of both gates of each block at the start (paper: 0, tanh(0) = 0).
         num_new_tokens, first_new_token_id: ids ``first_new_token_id ...`` have embedding rows of their own
             while the LM's matrix stays frozen; 0 new tokens means that they were merged into it.
@@ -38,17 +54,22 @@ class FlamingoConfig(PreTrainedConfig):
         self,
         text_config: dict[str, Any] | PreTrainedConfig | None = None,
         vision_config: dict[str, Any] | PreTrainedConfig | None = None,
+        vision_width: int | None = None,
         vision_features: str = "pre_norm",
         vision_class_token: bool = False,
         resampler_depth: int = 6,
         resampler_latents: int = 64,
         resampler_heads: int = 16,
         resampler_head_width: int = 96,
+        resampler_query_key_norm: bool = False,
         max_frames: int = 8,
+        style: str = "paper",
         cross_attention_every: int = 1,
         cross_attention_offset: int = 0,
         cross_attention_heads: int | None = None,
         cross_attention_head_width: int | None = None,
+        cross_attention_query_key_norm: bool = False,
+        media_rule: str = "last",
         feed_forward_multiplier: int = 4,
         initial_gate: float = 0.0,
         num_new_tokens: int = 0,
@@ -59,19 +80,27 @@ class FlamingoConfig(PreTrainedConfig):
     ) -> None:
         self.text_config = _sub_config(text_config, "llama")
         self.vision_config = _sub_config(vision_config, "clip_vision_model")
+        self.vision_width = vision_width or getattr(self.vision_config, "hidden_size", None)
         self.vision_features = vision_features
         self.vision_class_token = vision_class_token
         self.resampler_depth = resampler_depth
         self.resampler_latents = resampler_latents
         self.resampler_heads = resampler_heads
         self.resampler_head_width = resampler_head_width
+        self.resampler_query_key_norm = resampler_query_key_norm
         self.max_frames = max_frames
         self.cross_attention_every = cross_attention_every
         self.cross_attention_offset = cross_attention_offset
-        self.cross_attention_heads = cross_attention_heads or self.text_config.num_attention_heads
-        self.cross_attention_head_width = cross_attention_head_width or (
-            self.text_config.hidden_size // self.cross_attention_heads
+        self.style = style
+        known = STYLES.get(style, STYLES["paper"])  # an unknown one is refused below
+        self.cross_attention_heads = cross_attention_heads or known.heads or self.text_config.num_attention_heads
+        self.cross_attention_head_width = (
+            cross_attention_head_width
+            or known.head_width
+            or self.text_config.hidden_size // self.cross_attention_heads
         )
+        self.cross_attention_query_key_norm = cross_attention_query_key_norm
+        self.media_rule = media_rule
         self.feed_forward_multiplier = feed_forward_multiplier
         self.initial_gate = initial_gate
         self.num_new_tokens = num_new_tokens
@@ -85,8 +114,19 @@ class FlamingoConfig(PreTrainedConfig):
 
     def _check(self) -> None:
         """Refuse what cannot be built."""
-        if self.vision_features not in VISION_FEATURES:
-            raise ValueError(f"vision_features is {self.vision_features!r}; expected one of {VISION_FEATURES}")
+        for name, allowed in (
+            ("vision_features", VISION_FEATURES),
+            ("media_rule", MEDIA_RULES),
+            ("style", tuple(STYLES)),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {allowed}")
+        if self.vision_width is None:
+            raise ValueError(f"vision_width is None; expected a number, as {self.vision_config.model_type} names none")
+        if self.cross_attention_query_key_norm and self.style != "idefics":
+            raise ValueError(f"cross_attention_query_key_norm is True; the {self.style} style has none")
+        if self.max_frames < 0:
+            raise ValueError(f"max_frames is {self.max_frames}; expected 0 (no temporal encodings) or more")
         blocks = self.text_config.num_hidden_layers
         if self.cross_attention_every < 1:
             raise ValueError(f"cross_attention_every is {self.cross_attention_every}; expected at least 1")
@@ -100,11 +140,25 @@ class FlamingoConfig(PreTrainedConfig):
                 f"first_new_token_id is {self.first_new_token_id}, past the language model's "
                 f"{self.text_config.vocab_size} embedding rows: the ids between would have no embedding"
             )
+        for name in ("image_token_id", "eoc_token_id"):
+            if not 0 <= getattr(self, name) < self.vocab_size:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; the vocabulary has room for ids 0 to {self.vocab_size - 1} "
+                    f"(language model {self.text_config.vocab_size}, new tokens {self.num_new_tokens})"
+                )
 
     @property
     def gated_block_indices(self) -> list[int]:
         """Indices of the LM blocks that a gated cross-attention block stands before."""
         return list(range(self.cross_attention_offset, self.text_config.num_hidden_layers, self.cross_attention_every))
+
+    @property
+    def context_length(self) -> int | None:
+        """Longest sequence that the LM knows positions for; None where it names none."""
+        for name in ("max_position_embeddings", "max_seq_len", "n_positions"):
+            if (length := getattr(self.text_config, name, None)) is not None:
+                return int(length)
+        return None
 
     @property
     def vocab_size(self) -> int:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 # transformers model_type -> path of the list of decoder blocks inside the causal LM.
 BLOCK_PATHS = {
+    "gemma3_text": "model.layers",
     "gpt2": "transformer.h",
     "gpt_neox": "gpt_neox.layers",
     "gptj": "transformer.h",

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from flamingo_ds.config import load_recipe, to_yaml
+from flamingo_ds.config.freeze_presets import freeze_rows
 from flamingo_ds.config.load import recipe_names
 from flamingo_ds.config.schema import DatasetConfig, Precision, SampleFormat, ScheduleKind
 
@@ -13,7 +14,7 @@ def test_a_recipe_is_filled_up_with_the_defaults_of_the_schema(load):
     assert config.train.precision is Precision.bf16
     assert config.train.optimizer.betas == (0.9, 0.999)
     assert config.data.datasets["pairs"] == DatasetConfig(SampleFormat.image_text, "pairs.tar", 8)
-    assert [row.pattern for row in config.model.freeze if row.trainable] == [
+    assert [row.pattern for row in freeze_rows(config.model) if row.trainable] == [
         "resampler.*",
         "gated_cross_attention.*",
         "new_token_*",
