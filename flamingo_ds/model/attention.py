@@ -1,6 +1,7 @@
 """Splitting heads, and attention over them: the one place where the trained layers call SDPA."""
 
 import torch
+from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 
@@ -10,6 +11,8 @@ def multi_head_attention(
     values: torch.Tensor,
     heads: int,
     mask: torch.Tensor | None = None,
+    query_norm: nn.Module | None = None,
+    key_norm: nn.Module | None = None,
 ) -> torch.Tensor:
     """Scaled dot-product attention.
 
@@ -17,10 +20,13 @@ def multi_head_attention(
         queries: (B, Lq, heads * head width).
         keys, values: (B, Lk, heads * head width).
         heads: number of heads.
-        mask: (B, 1, Lq, Lk) bool, True where a query may look; None means everywhere.
+        mask: (B, 1, Lq or 1, Lk) bool, True where a query may look; None means everywhere.
+        query_norm, key_norm: over the head width, before the product.
 
     Returns:
         (B, Lq, heads * head width).
     """
-    split = [tensor.unflatten(-1, (heads, -1)).transpose(1, 2) for tensor in (queries, keys, values)]
-    return scaled_dot_product_attention(*split, attn_mask=mask).transpose(1, 2).flatten(2)
+    queries, keys, values = (tensor.unflatten(-1, (heads, -1)).transpose(1, 2) for tensor in (queries, keys, values))
+    if query_norm is not None and key_norm is not None:
+        queries, keys = query_norm(queries), key_norm(keys)
+    return scaled_dot_product_attention(queries, keys, values, attn_mask=mask).transpose(1, 2).flatten(2)

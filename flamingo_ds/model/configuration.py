@@ -80,7 +80,8 @@ class FlamingoConfig(PreTrainedConfig):
     ) -> None:
         self.text_config = _sub_config(text_config, "llama")
         self.vision_config = _sub_config(vision_config, "clip_vision_model")
-        self.vision_width = vision_width or getattr(self.vision_config, "hidden_size", None)
+        own_width: int = getattr(self.vision_config, "hidden_size", 0)
+        self.vision_width = vision_width or own_width
         self.vision_features = vision_features
         self.vision_class_token = vision_class_token
         self.resampler_depth = resampler_depth
@@ -95,9 +96,7 @@ class FlamingoConfig(PreTrainedConfig):
         known = STYLES.get(style, STYLES["paper"])  # an unknown one is refused below
         self.cross_attention_heads = cross_attention_heads or known.heads or self.text_config.num_attention_heads
         self.cross_attention_head_width = (
-            cross_attention_head_width
-            or known.head_width
-            or self.text_config.hidden_size // self.cross_attention_heads
+            cross_attention_head_width or known.head_width or self.text_config.hidden_size // self.cross_attention_heads
         )
         self.cross_attention_query_key_norm = cross_attention_query_key_norm
         self.media_rule = media_rule
@@ -114,6 +113,11 @@ class FlamingoConfig(PreTrainedConfig):
 
     def _check(self) -> None:
         """Refuse what cannot be built."""
+        self._check_choices()
+        self._check_placement()
+        self._check_vocabulary()
+
+    def _check_choices(self) -> None:
         for name, allowed in (
             ("vision_features", VISION_FEATURES),
             ("media_rule", MEDIA_RULES),
@@ -121,12 +125,15 @@ class FlamingoConfig(PreTrainedConfig):
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {allowed}")
-        if self.vision_width is None:
-            raise ValueError(f"vision_width is None; expected a number, as {self.vision_config.model_type} names none")
+        if self.vision_width < 1:
+            family = self.vision_config.model_type
+            raise ValueError(f"vision_width is {self.vision_width}; expected at least 1, as a {family} names none")
         if self.cross_attention_query_key_norm and self.style != "idefics":
             raise ValueError(f"cross_attention_query_key_norm is True; the {self.style} style has none")
         if self.max_frames < 0:
             raise ValueError(f"max_frames is {self.max_frames}; expected 0 (no temporal encodings) or more")
+
+    def _check_placement(self) -> None:
         blocks = self.text_config.num_hidden_layers
         if self.cross_attention_every < 1:
             raise ValueError(f"cross_attention_every is {self.cross_attention_every}; expected at least 1")
@@ -135,6 +142,8 @@ class FlamingoConfig(PreTrainedConfig):
                 f"cross_attention_offset is {self.cross_attention_offset}; expected 0 to {blocks - 1}, "
                 f"as the language model has {blocks} blocks"
             )
+
+    def _check_vocabulary(self) -> None:
         if self.num_new_tokens and self.first_new_token_id > self.text_config.vocab_size:
             raise ValueError(
                 f"first_new_token_id is {self.first_new_token_id}, past the language model's "

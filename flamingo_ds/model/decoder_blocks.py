@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from .media_mask import MediaView
+
 # transformers model_type -> path of the list of decoder blocks inside the causal LM.
 BLOCK_PATHS = {
     "gemma3_text": "model.layers",
@@ -50,7 +52,11 @@ def decoder_blocks(language_model: PreTrainedModel) -> nn.ModuleList:
 
 @contextmanager
 def gated_blocks_before(
-    blocks: nn.ModuleList, gated: nn.ModuleDict, media: torch.Tensor, mask: torch.Tensor
+    blocks: nn.ModuleList,
+    gated: nn.ModuleDict,
+    media: torch.Tensor | None,
+    view: MediaView | None,
+    projected: bool,
 ) -> Iterator[None]:
     """While this is open, LM block i is preceded by ``gated[str(i)]``.
 
@@ -59,20 +65,25 @@ def gated_blocks_before(
     Args:
         blocks: the LM's decoder blocks.
         gated: gated blocks by the index of the LM block they stand before.
-        media: (B, T R, D).
-        mask: (B, L, T R) bool.
+        media: (B, T, R, D) latents; or with ``projected`` (B, J, T, R, 2 I), the keys and values of all J gated blocks;
+            or None for a text without images.
+        view: what each token sees of them.
+        projected: see ``media``.
     """
     with ExitStack() as hooks:
-        for index, block in gated.items():
-            handle = blocks[int(index)].register_forward_pre_hook(_before(block, media, mask), with_kwargs=True)
+        for number, (index, block) in enumerate(gated.items()):
+            own = media[:, number] if media is not None and projected else media
+            handle = blocks[int(index)].register_forward_pre_hook(
+                _before(block, own, view, projected), with_kwargs=True
+            )
             hooks.callback(handle.remove)
         yield
 
 
-def _before(gated_block: nn.Module, media: torch.Tensor, mask: torch.Tensor) -> Any:
+def _before(gated_block: nn.Module, media: torch.Tensor | None, view: MediaView | None, projected: bool) -> Any:
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:
-            return (gated_block(args[0], media, mask), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": gated_block(kwargs["hidden_states"], media, mask)}
+            return (gated_block(args[0], media, view, projected), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": gated_block(kwargs["hidden_states"], media, view, projected)}
 
     return hook

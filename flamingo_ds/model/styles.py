@@ -17,8 +17,8 @@ class Style:
     """What the trained layers are made of.
 
     Attributes:
-        gated_feed_forward: of the gated blocks: an activation's name, or ``swiglu``.
-        resampler_activation: of the resampler's feed-forwards.
+        gated_feed_forward: of the gated blocks: an activation of transformers, or ``swiglu``.
+        resampler_activation: of the resampler's feed-forwards; ``relu2`` is the squared ReLU.
         rms_norm: RMSNorm with the LM's epsilon in the gated blocks, else LayerNorm.
         heads, head_width: of the gated blocks' attention; None for the LM's.
     """
@@ -31,7 +31,7 @@ class Style:
 
 
 STYLES = {
-    "paper": Style("squared_relu", "squared_relu"),
+    "paper": Style("relu2", "relu2"),
     "openflamingo": Style("gelu", "gelu", heads=8, head_width=64),
     "idefics": Style("swiglu", "relu", rms_norm=True),
 }

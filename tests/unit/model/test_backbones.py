@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from flamingo_ds.model.decoder_blocks import BLOCK_PATHS, decoder_blocks
-from tests.tiny import FAMILIES, set_gates, tiny_batch, tiny_flamingo, tiny_llama, tiny_text_config
+from flamingo_ds.model.tanh_gate import TanhGate
+from tests.tiny import FAMILIES, PAD_ID, set_gates, tiny_batch, tiny_flamingo, tiny_llama, tiny_text_config
 
 CASES = [*[(family, {}) for family in sorted(FAMILIES)], ("llama", {"tie_word_embeddings": True})]
 CASES += [("opt", {"tie_word_embeddings": False}), ("gpt_neox", {"tie_word_embeddings": True})]
@@ -56,6 +57,40 @@ def test_an_image_changes_no_logit_before_its_token(model):
         assert not torch.equal(before[row, start], after[row, start])
 
 
+@torch.no_grad()
+def test_a_sequence_alone_is_as_in_a_batch(model):
+    """Whatever its neighbours' length and number of images: with two, with one, and with none at all."""
+    batch = tiny_batch()
+    ids = torch.cat([batch.input_ids, torch.tensor([[5, 6, 7, 8, 9, PAD_ID, PAD_ID, PAD_ID, PAD_ID]])])
+    mask, counts = (ids != PAD_ID).long(), torch.tensor([2, 1, 0])
+    pixels = torch.cat([batch.pixel_values, torch.zeros_like(batch.pixel_values[:1])])
+    together = model(ids, mask, pixels, counts).logits
+    for row, count in enumerate(counts.tolist()):
+        length = int(mask[row].sum())
+        images = {"pixel_values": pixels[row : row + 1, :count]} if count else {}
+        alone = model(ids[row : row + 1, :length], **images).logits
+        # Products of other shapes: fp32 sums in another order, logits of order 5.
+        assert torch.allclose(together[row : row + 1, :length], alone, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_bf16_with_gates_in_fp32(model):
+    """As a trainer of mixed precision may keep them: the residual stream stays bf16."""
+    batch = tiny_batch()
+    whole = model(**batch.tensors()).logits
+    model.to(torch.bfloat16)
+    half = model(**batch.to("cpu", torch.bfloat16).tensors()).logits
+    for module in model.modules():
+        if isinstance(module, TanhGate):
+            module.gate.data = module.gate.data.float()
+    mixed = model(**batch.to("cpu", torch.bfloat16).tensors()).logits
+    assert mixed.dtype == torch.bfloat16
+    # tanh(0.5) rounded once or from a rounded 0.5, which bf16 holds exactly: the same product.
+    assert torch.equal(mixed, half)
+    # bf16 has 8 bits: a few per cent of logits of order 5 after three blocks.
+    assert (mixed - whole).abs().mean() < 0.25
+
+
 def test_gated_blocks_stand_where_the_configuration_says():
     model = tiny_flamingo(tiny_text_config(num_hidden_layers=5), cross_attention_every=2, cross_attention_offset=1)
     assert list(model.gated_cross_attention) == ["1", "3"]
@@ -73,8 +108,8 @@ def test_no_hook_stays_behind_even_after_an_error():
     blocks = decoder_blocks(model.language_model)
     inputs = tiny_batch().tensors()
     model(**inputs)
-    with pytest.raises(RuntimeError):
-        model(**inputs | {"media_ids": torch.ones(2, 3, dtype=torch.long)})  # fails within the first gated block
+    with pytest.raises((RuntimeError, IndexError)):
+        model(**inputs | {"media_ids": torch.ones(2, 30, dtype=torch.long)})  # fails within the first gated block
     hooked = [*blocks, model.language_model.get_output_embeddings()]
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in hooked)
 

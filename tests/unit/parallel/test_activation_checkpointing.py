@@ -5,7 +5,7 @@ import torch
 
 from flamingo_ds.model.decoder_blocks import decoder_blocks
 from flamingo_ds.parallel.activation_checkpointing import apply_activation_checkpointing
-from tests.tiny import tiny_batch, tiny_flamingo, tiny_text_config
+from tests.tiny import FAMILIES, tiny_batch, tiny_flamingo, tiny_text_config
 
 
 def step(family: str, every: int):
@@ -25,7 +25,7 @@ def step(family: str, every: int):
     return loss, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}, len(calls)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "mpt", "opt"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
 @pytest.mark.parametrize("every", [1, 2])
 def test_loss_and_gradients_are_bit_equal(family, every):
     loss, gradients, ran = step(family, every=0)
