@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    SiglipVisionConfig,
 )
 
 from flamingo_ds.batch import IGNORED_LABEL, FlamingoBatch
@@ -83,6 +84,12 @@ def tiny_vision_config(**changes: Any) -> CLIPVisionConfig:
     """Configuration of a two-block ViT with four patches."""
     settings = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     return CLIPVisionConfig(**(settings | {"image_size": IMAGE_SIZE, "patch_size": 8} | changes))
+
+
+def tiny_siglip_config(**changes: Any) -> SiglipVisionConfig:
+    """Configuration of a two-block SigLIP with four patches."""
+    settings = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return SiglipVisionConfig(**(settings | {"image_size": IMAGE_SIZE, "patch_size": 8} | changes))
 
 
 def tiny_config(text: PreTrainedConfig | None = None, **changes: Any) -> FlamingoConfig:

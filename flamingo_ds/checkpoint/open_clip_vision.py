@@ -1,4 +1,8 @@
-"""open_clip's ViT image towers as transformers CLIP vision models: an exported model needs transformers alone."""
+"""open_clip's image towers as transformers models.
+
+Its own ViTs become CLIP vision models, so that an exported model needs transformers alone. Its timm towers with a 2-D
+feature map (NFNet as in the paper, ConvNeXt, ...) become timm networks in transformers' wrapper.
+"""
 
 import json
 import re
@@ -10,10 +14,18 @@ import open_clip
 import torch
 from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    TimmWrapperModel,
+)
 
 from ..config import ConfigError
 from ..config.schema import VisionEncoderConfig
+from .timm_vision import timm_config
 
 KEY = "model.vision_encoder.source"
 
@@ -43,7 +55,7 @@ DROPPED = {"proj"}  # projects the pooled token into the contrastive space; a Fl
 class OpenClipVision:
     """What open_clip says of one image tower, before its weights are read."""
 
-    config: CLIPVisionConfig
+    config: PreTrainedConfig
     image_processor: CLIPImageProcessor
 
 
@@ -51,9 +63,20 @@ def describe(encoder: VisionEncoderConfig) -> OpenClipVision:
     """Configuration and image processor of a tower, without reading weights.
 
     Raises:
-        ConfigError: unknown model, missing folder, or a tower that is no plain ViT.
+        ConfigError: unknown model, missing folder, or a tower that is neither a plain ViT nor a convolutional one.
     """
     content = _model_config(encoder.source)
+    vision = content["vision_cfg"]
+    processor = _image_processor(encoder, encoder.image_size or vision["image_size"])
+    if name := vision.get("timm_model_name"):
+        try:
+            return OpenClipVision(timm_config(name), processor)
+        except ValueError as error:
+            raise ConfigError(KEY, encoder.source, str(error)) from error
+    return OpenClipVision(_clip_config(encoder, content), processor)
+
+
+def _clip_config(encoder: VisionEncoderConfig, content: dict[str, Any]) -> CLIPVisionConfig:
     vision = content["vision_cfg"]
     odd = {key for key, value in vision.items() if value} - FITTING
     if odd or not isinstance(vision.get("layers"), int):
@@ -62,7 +85,7 @@ def describe(encoder: VisionEncoderConfig) -> OpenClipVision:
     tag = open_clip.get_pretrained_cfg(encoder.source, encoder.pretrained or "") or {}
     quick_gelu = bool(content.get("quick_gelu") or tag.get("quick_gelu"))
     width = vision["width"]
-    config = CLIPVisionConfig(
+    return CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=int(width * vision.get("mlp_ratio", 4.0)),
         num_hidden_layers=vision["layers"],
@@ -72,24 +95,38 @@ def describe(encoder: VisionEncoderConfig) -> OpenClipVision:
         hidden_act="quick_gelu" if quick_gelu else "gelu",
         layer_norm_eps=1e-5,
     )
-    return OpenClipVision(config, _image_processor(encoder, vision["image_size"]))
 
 
-def load(encoder: VisionEncoderConfig) -> CLIPVisionModel:
+def load(encoder: VisionEncoderConfig) -> PreTrainedModel:
     """The tower with its weights, fp32.
 
     Raises:
         ConfigError: see :func:`describe`; also weights that do not fit or are not there.
     """
-    model = CLIPVisionModel(describe(encoder).config)
+    config = describe(encoder).config
+    model: PreTrainedModel = (
+        CLIPVisionModel(config) if isinstance(config, CLIPVisionConfig) else TimmWrapperModel(config)  # type: ignore[arg-type]
+    )
     try:
         # Without weights open_clip would give a random tower, and frozen it would stay so.
         clip = open_clip.create_model(encoder.source, pretrained=encoder.pretrained, require_pretrained=True)
-        model.load_state_dict(to_transformers_names(clip.visual.state_dict()))
+        weights = clip.visual.state_dict()
+        if isinstance(model, CLIPVisionModel):
+            model.load_state_dict(to_transformers_names(weights))
+        else:
+            _load_trunk(model, weights)
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(KEY, encoder.source, f"open_clip weights that load: {reason}") from error
     return model
+
+
+def _load_trunk(model: PreTrainedModel, visual: dict[str, torch.Tensor]) -> None:
+    """The timm network without what comes behind its feature map: pooling and projections."""
+    trunk = {f"timm_model.{name.removeprefix('trunk.')}": value for name, value in visual.items()}
+    missing, _ = model.load_state_dict(trunk, strict=False)
+    if missing:
+        raise ValueError(f"{len(missing)} weights are not there, such as {missing[0]}")
 
 
 def to_transformers_names(visual: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

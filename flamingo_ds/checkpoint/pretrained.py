@@ -1,34 +1,14 @@
 """A Flamingo from a recipe: its frozen backbones from their sources, its own layers fresh."""
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-
 import torch
-from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    CLIPVisionModel,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from ..config import ConfigError, ModelConfig
 from ..config.freeze_presets import freeze_rows
-from ..config.schema import Library
 from ..model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
 from ..model.freeze import FreezeReport, FreezeRow, apply_freeze_table
 from ..model.processing import EOC_TOKEN, IMAGE_TOKEN
-from . import open_clip_vision
-
-# Have ``from_pretrained`` say what did not fit, which it otherwise passes over with a warning or a long traceback.
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-COMPLAIN: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+from . import language_source, vision_source
 
 
 def build_processor(config: ModelConfig) -> FlamingoProcessor:
@@ -37,19 +17,11 @@ def build_processor(config: ModelConfig) -> FlamingoProcessor:
     Raises:
         ConfigError: a source that is not there or cannot be used.
     """
-    source = config.language_model
-    with _source_errors("model.language_model.source", source.source, "a transformers tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(
-            source.source, revision=source.revision, trust_remote_code=source.trust_remote_code
-        )
+    tokenizer = language_source.tokenizer(config.language_model)
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN, EOC_TOKEN]})
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or EOC_TOKEN
-    encoder = config.vision_encoder
-    if encoder.library is Library.open_clip:
-        return FlamingoProcessor(open_clip_vision.describe(encoder).image_processor, tokenizer)
-    with _source_errors("model.vision_encoder.source", encoder.source, "a transformers image processor"):
-        return FlamingoProcessor(AutoImageProcessor.from_pretrained(encoder.source), tokenizer)
+    return FlamingoProcessor(vision_source.image_processor(config.vision_encoder), tokenizer)
 
 
 def describe_model(config: ModelConfig, processor: FlamingoProcessor) -> FlamingoConfig:
@@ -58,19 +30,18 @@ def describe_model(config: ModelConfig, processor: FlamingoProcessor) -> Flaming
     Raises:
         ConfigError: a source that is not there, or backbones that no Flamingo can be built from.
     """
-    source = config.language_model
-    with _source_errors("model.language_model.source", source.source, "a transformers causal language model"):
-        text = AutoConfig.from_pretrained(
-            source.source, revision=source.revision, trust_remote_code=source.trust_remote_code
-        )
+    text = language_source.text_config(config.language_model)
+    vision = vision_source.vision_config(config.vision_encoder)
     resampler, gated = config.resampler, config.gated_cross_attention
     first = min(processor.image_token_id, processor.eoc_token_id)
     try:
         return FlamingoConfig(
             text_config=text,
-            vision_config=_vision_config(config),
+            vision_config=vision,
+            vision_width=vision_source.width(vision),
             vision_features=config.vision_encoder.features.value,
             vision_class_token=config.vision_encoder.class_token,
+            resampler_width=resampler.width,
             resampler_depth=resampler.depth,
             resampler_latents=resampler.latents,
             resampler_heads=resampler.heads,
@@ -94,10 +65,8 @@ def describe_model(config: ModelConfig, processor: FlamingoProcessor) -> Flaming
             eos_token_id=processor.eoc_token_id,
             pad_token_id=processor.tokenizer.pad_token_id,
         )
-    except ConfigError:
-        raise
     except ValueError as error:
-        raise ConfigError("model", source.source, f"values that fit together: {error}") from error
+        raise ConfigError("model", config.language_model.source, f"values that fit together: {error}") from error
 
 
 def skeleton(
@@ -123,19 +92,10 @@ def build_model(config: FlamingoConfig, recipe: ModelConfig, seed: int) -> Flami
     """
     with torch.device("meta"):
         model = FlamingoForConditionalGeneration(config)
-    source = recipe.language_model
-    with _source_errors("model.language_model.source", source.source, "causal language model weights"):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source.source,
-            revision=source.revision,
-            trust_remote_code=source.trust_remote_code,
-            dtype="auto",
-            **COMPLAIN,
-        )
-        _require_whole(loaded[1])
-    model.language_model = loaded[0]
-    model.vision_model = _load_vision_model(recipe)
     torch.manual_seed(seed)
+    model.language_model = language_source.load(recipe.language_model, config.text_config)
+    model.vision_model = vision_source.load(recipe.vision_encoder, config.vision_config)
+    torch.manual_seed(seed)  # again: what is new does not depend on what the backbones drew
     for module in (model.resampler, model.gated_cross_attention, model.new_token_embedding, model.new_token_head):
         if module is not None:
             module.to_empty(device="cpu").apply(model._init_weights)
@@ -170,46 +130,3 @@ def _start_new_tokens(model: FlamingoForConditionalGeneration) -> None:
         if new is not None:
             mean, spread = known.weight.float().mean(0), known.weight.float().std()
             new.weight.copy_(mean + 0.1 * spread * torch.randn_like(new.weight))
-
-
-def _vision_config(config: ModelConfig) -> PreTrainedConfig:
-    encoder = config.vision_encoder
-    if encoder.library is Library.open_clip:
-        return open_clip_vision.describe(encoder).config
-    with _source_errors("model.vision_encoder.source", encoder.source, "a transformers vision model"):
-        found = AutoConfig.from_pretrained(encoder.source)
-    vision: PreTrainedConfig = getattr(found, "vision_config", found)
-    if vision.model_type != "clip_vision_model":
-        raise ConfigError("model.vision_encoder.source", encoder.source, f"a CLIP ViT, not a {vision.model_type}")
-    return vision
-
-
-def _load_vision_model(config: ModelConfig) -> CLIPVisionModel:
-    encoder = config.vision_encoder
-    if encoder.library is Library.open_clip:
-        return open_clip_vision.load(encoder)
-    with _source_errors("model.vision_encoder.source", encoder.source, "CLIP vision weights"):
-        loaded: Any = CLIPVisionModel.from_pretrained(encoder.source, dtype="auto", **COMPLAIN)
-        _require_whole(loaded[1])
-        return loaded[0]
-
-
-def _require_whole(found: dict[str, Any]) -> None:
-    """Refuse a source that lacks weights: transformers would draw them at random, and frozen they would stay so."""
-    if missing := sorted(found["missing_keys"]):
-        raise ValueError(f"{len(missing)} weights are not there, such as {missing[0]}")
-    if mismatched := sorted(found["mismatched_keys"]):
-        name, given, wanted = mismatched[0]
-        raise ValueError(f"{name} is {tuple(given)}, not {tuple(wanted)} as its configuration says")
-
-
-@contextmanager
-def _source_errors(key: str, source: str, expected: str) -> Iterator[None]:
-    """A library's failure to load something as one line about the key that named it."""
-    if not Path(source).is_dir() and not HUB_NAME.fullmatch(source):
-        raise ConfigError(key, source, f"{expected}: a folder, which is not there, or a hub name (ORG/NAME)")
-    try:
-        yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(key, source, f"{expected}; {reason}") from error

@@ -99,8 +99,9 @@ class VisionEncoderConfig:
     """The frozen vision encoder."""
 
     library: Library = Library.open_clip
-    source: str = MISSING
-    """open_clip: a model name, ``hf-hub:ORG/NAME`` or ``local-dir:FOLDER``; transformers: a folder or hub name."""
+    source: str = ""
+    """open_clip: a model name, ``hf-hub:ORG/NAME`` or ``local-dir:FOLDER``; transformers: a folder or hub name. It can
+    be left out only where ``architecture`` is given."""
     pretrained: str | None = None
     """open_clip's tag of weights (openai, laion2b_s32b_b82k, ...) where ``source`` is a model name."""
     features: VisionFeatures = VisionFeatures.pre_norm
@@ -109,13 +110,16 @@ class VisionEncoderConfig:
     image_size: int | None = None
     """Pixels a side; None: as the encoder was trained. A ViT's position embeddings are interpolated."""
     architecture: dict[str, Any] | None = None
-    """A transformers configuration instead of the one at ``source``; weights are drawn at random."""
+    """A transformers configuration instead of the one at ``source``, which then gives the image transform alone, or
+    CLIP's without it. Weights are drawn at random."""
 
 
 @dataclass
 class ResamplerConfig:
     """The Perceiver Resampler (paper, table 4)."""
 
+    width: int | None = None
+    """Of its latents; None: the vision encoder's. Features of another width are projected."""
     depth: int = 6
     latents: int = 64
     heads: int = 16

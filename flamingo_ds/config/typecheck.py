@@ -33,6 +33,8 @@ def check_types(content: Any, origin: str, hint: Any = RunConfig, key: str = "")
     Raises:
         ConfigError: the first unknown key or value of a wrong type.
     """
+    if hint is Any:
+        return  # another library's settings
     if isinstance(content, str) and (content == MISSING or "${" in content):
         return  # checked when it is filled in
     if type(None) in get_args(hint):

@@ -13,7 +13,8 @@ POSITIVE = (
     "model.resampler.latents",
     "model.resampler.heads",
     "model.resampler.head_width",
-    "model.resampler.max_frames",
+    "model.resampler.width",
+    "model.vision_encoder.image_size",
     "model.gated_cross_attention.every",
     "model.gated_cross_attention.heads",
     "model.gated_cross_attention.head_width",
@@ -27,6 +28,7 @@ POSITIVE = (
 )
 AT_LEAST_ZERO = (
     "seed",
+    "model.resampler.max_frames",
     "model.gated_cross_attention.offset",
     "train.optimizer.weight_decay",
     "train.schedule.warmup_steps",
@@ -44,10 +46,6 @@ def validate(recipe: DictConfig) -> None:
         _number(recipe, key, minimum=0, strictly=True)
     for key in AT_LEAST_ZERO:
         _number(recipe, key, minimum=0, strictly=False)
-    if recipe.model.vision_encoder.features not in ("pre_norm", "post_norm"):
-        raise ConfigError(
-            "model.vision_encoder.features", recipe.model.vision_encoder.features, "pre_norm or post_norm"
-        )
     for index, beta in enumerate(recipe.train.optimizer.betas):
         if not 0 <= beta < 1:
             raise ConfigError(f"train.optimizer.betas[{index}]", beta, "a number from 0 to below 1")

@@ -13,9 +13,10 @@ from .styles import STYLES
 
 
 def build_resampler(config: FlamingoConfig) -> PerceiverResampler:
-    """The resampler, as wide as the vision encoder."""
+    """The resampler, between the vision encoder's features and the gated blocks."""
     return PerceiverResampler(
         config.vision_width,
+        config.resampler_width,
         config.resampler_depth,
         config.resampler_latents,
         config.resampler_heads,
@@ -38,7 +39,7 @@ def build_gated_block(config: FlamingoConfig) -> GatedCrossAttentionBlock:
     attention = MediaCrossAttention(
         norm(width),
         width,
-        config.vision_width,
+        config.resampler_width,
         config.cross_attention_heads,
         config.cross_attention_head_width,
         norm(config.cross_attention_head_width) if normed else None,

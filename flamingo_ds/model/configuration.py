@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PreTrainedConfig
 
 from .styles import STYLES
+from .vision_encoder import check_features
 
 # Where features are taken: before or after the final norm of a ViT; a convolutional tower's last grid, flattened.
 VISION_FEATURES = ("pre_norm", "post_norm", "grid")
@@ -23,7 +24,9 @@ class FlamingoConfig(PreTrainedConfig):
             ``grid`` a convolutional network's last feature map, flattened.
         vision_class_token: keep the class token beside the patch tokens.
         resampler_depth, resampler_latents, resampler_heads, resampler_head_width: the Perceiver
-            Resampler (paper, section 2.1); its width is the vision encoder's.
+            Resampler (paper, section 2.1).
+        resampler_width: of its latents; None for the vision encoder's. Where they differ the features are projected
+            (the paper's NFNet-F6 has 3072 channels, its resampler 1536).
         resampler_query_key_norm: LayerNorm on its queries and keys (an option of IDEFICS).
         max_frames: number of learned temporal encodings, one a frame; 0 for none. More frames than that get
             linearly interpolated ones.
@@ -57,6 +60,7 @@ class FlamingoConfig(PreTrainedConfig):
         vision_width: int | None = None,
         vision_features: str = "pre_norm",
         vision_class_token: bool = False,
+        resampler_width: int | None = None,
         resampler_depth: int = 6,
         resampler_latents: int = 64,
         resampler_heads: int = 16,
@@ -84,6 +88,7 @@ class FlamingoConfig(PreTrainedConfig):
         self.vision_width = vision_width or own_width
         self.vision_features = vision_features
         self.vision_class_token = vision_class_token
+        self.resampler_width = resampler_width or self.vision_width
         self.resampler_depth = resampler_depth
         self.resampler_latents = resampler_latents
         self.resampler_heads = resampler_heads
@@ -125,6 +130,7 @@ class FlamingoConfig(PreTrainedConfig):
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {allowed}")
+        check_features(self.vision_config.model_type, self.vision_features, self.vision_class_token)
         if self.vision_width < 1:
             family = self.vision_config.model_type
             raise ValueError(f"vision_width is {self.vision_width}; expected at least 1, as a {family} names none")

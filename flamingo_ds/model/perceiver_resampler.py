@@ -1,6 +1,6 @@
 """The Perceiver Resampler (paper, section 2.1 and figure 5): any number of frames in, a fixed number of latents out.
 
-Legend: N images or videos, F frames each, P vision tokens a frame, D vision width, R latents.
+Legend: N images or videos, F frames each, P vision tokens a frame, D resampler width, R latents.
 """
 
 import torch
@@ -58,7 +58,8 @@ class PerceiverResampler(nn.Module):
     The encodings added to the features tell frames apart and nothing else: the paper found spatial ones useless.
 
     Args:
-        width: D, of the vision tokens and of the latents.
+        features_width: of the vision tokens; projected where it is not D.
+        width: D, of the latents.
         depth: number of layers.
         latents: R.
         heads, head_width: of its attention.
@@ -70,6 +71,7 @@ class PerceiverResampler(nn.Module):
 
     def __init__(
         self,
+        features_width: int,
         width: int,
         depth: int,
         latents: int,
@@ -81,6 +83,7 @@ class PerceiverResampler(nn.Module):
         query_key_norm: bool = False,
     ) -> None:
         super().__init__()
+        self.project = nn.Linear(features_width, width, bias=False) if features_width != width else None
         self.latents = nn.Parameter(torch.empty(latents, width))
         self.frame_encodings = nn.Parameter(torch.empty(max_frames, width)) if max_frames else None
         self.blocks = nn.ModuleList(
@@ -89,13 +92,15 @@ class PerceiverResampler(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, features: torch.Tensor, num_frames: torch.Tensor | None = None) -> torch.Tensor:
-        """Features (N, F, P, D) to latents (N, R, D).
+        """Features (N, F, P, features width) to latents (N, R, D).
 
         Args:
             features: of all frames.
             num_frames: (N,) real frames of each video, the rest of F is padding; None means all are real.
         """
         frames, tokens = features.shape[1:3]
+        if self.project is not None:
+            features = self.project(features)
         mask = None
         if num_frames is None:
             encodings = self.encodings_of(frames)

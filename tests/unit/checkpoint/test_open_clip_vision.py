@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_model
+from safetensors.torch import load_file, save_file, save_model
 
 from flamingo_ds.checkpoint.open_clip_vision import describe, load, to_transformers_names
 from flamingo_ds.config import ConfigError
@@ -64,7 +64,6 @@ def test_an_unknown_parameter_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"timm_model_name": "vit_base"}, "timm_model_name"),
         ({"attentional_pool": True}, "attentional_pool"),
         ({"ls_init_value": 1e-4}, "ls_init_value"),
         ({"no_ln_pre": True}, "no_ln_pre"),
@@ -79,6 +78,57 @@ def test_a_tower_that_clip_cannot_express_is_refused_before_its_weights_are_read
     (tmp_path / "clip" / "open_clip_config.json").write_text(json.dumps({"model_cfg": content}), encoding="utf-8")
     with pytest.raises(ConfigError, match=f"model.vision_encoder.source = .*a plain ViT; .*{named}"):
         describe(source(tmp_path / "clip"))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("proj", ["linear", "none"])
+def test_a_timm_tower_gives_its_own_last_feature_map(tmp_path, proj):
+    vision = {"timm_model_name": "test_nfnet", "timm_pool": "avg", "timm_proj": proj, "image_size": 64}
+    clip = write_open_clip(tmp_path / "clip", vision_cfg=vision, embed_dim=192)
+    encoder = load(source(tmp_path / "clip")).eval()
+    assert encoder.config.model_type == "timm_wrapper"
+    pixels = torch.randn(2, 3, 64, 64)
+    wanted = clip.visual.trunk.forward_features(pixels)
+    assert wanted.shape == (2, 192, 2, 2)
+    tokens = encode_images(encoder, pixels, "grid", class_token=False)
+    assert tokens.shape == (2, 4, 192)
+    assert torch.equal(tokens[:, 1], wanted[:, :, 0, 1])  # row by row
+    assert torch.equal(tokens[:, 2], wanted[:, :, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("test_vit", r"gives \(1, \d+, 64\)"),
+        ("vit_base_patch16_siglip_224", "SigLIP: library transformers, source google/siglip-"),
+        ("swin_tiny_patch4_window7_224", r"gives \(1, 7, 7, 768\)"),
+        ("no_such_net", "Unknown model"),
+    ],
+)
+def test_a_timm_tower_without_a_feature_map_is_refused(tmp_path, name, reason):
+    (tmp_path / "clip").mkdir()
+    content = tiny_open_clip(vision_cfg={"timm_model_name": name, "image_size": 64})
+    (tmp_path / "clip" / "open_clip_config.json").write_text(json.dumps({"model_cfg": content}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"model.vision_encoder.source = .*a timm network.*{reason}"):
+        describe(source(tmp_path / "clip"))
+
+
+def test_timm_weights_that_are_not_there(tmp_path):
+    vision = {"timm_model_name": "test_nfnet", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64}
+    write_open_clip(tmp_path / "clip", vision_cfg=vision)
+    weights = tmp_path / "clip" / "open_clip_model.safetensors"
+    kept = load_file(weights)
+    del kept["visual.trunk.stem.conv1.weight"]
+    save_file(kept, weights)
+    with pytest.raises(ConfigError, match="open_clip weights that load: .*stem.conv1.weight"):
+        load(source(tmp_path / "clip"))
+
+
+def test_another_image_size_changes_the_transform_and_not_the_tower(tmp_path):
+    write_open_clip(tmp_path / "clip")
+    found = describe(source(tmp_path / "clip", image_size=24))
+    assert found.config.image_size == IMAGE_SIZE
+    assert dict(found.image_processor.crop_size) == {"height": 24, "width": 24}
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,29 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionModel
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPVisionModel,
+    SiglipConfig,
+    SiglipImageProcessor,
+    SiglipModel,
+    SiglipVisionModel,
+)
 
 from flamingo_ds.checkpoint.pretrained import build_model, build_processor, cast_parameters, describe_model, skeleton
 from flamingo_ds.config import ConfigError
-from flamingo_ds.config.schema import FreezeRowConfig, Library, VisionEncoderConfig
+from flamingo_ds.config.schema import FreezeRowConfig, Library, VisionEncoderConfig, VisionFeatures
 from flamingo_ds.model.processing import EOC_TOKEN, IMAGE_TOKEN
-from tests.tiny import IMAGE_SIZE, tiny_llama, tiny_vision_config, write_tiny_backbones
+from tests.tiny import (
+    IMAGE_SIZE,
+    tiny_image,
+    tiny_llama,
+    tiny_siglip_config,
+    tiny_vision_config,
+    write_tiny_backbones,
+)
 
 
 @pytest.fixture
@@ -93,10 +109,110 @@ def test_a_transformers_clip_folder(tmp_path, recipe, kind):
     assert dict(build_processor(recipe).image_processor.crop_size) == {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
 
 
-def test_a_transformers_model_that_is_no_clip(tmp_path, recipe):
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [SiglipModel, SiglipVisionModel])
+def test_a_siglip_folder_without_its_pooling_head(tmp_path, recipe, kind):
+    torch.manual_seed(3)
+    vision = tiny_siglip_config()
+    text = {"hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    whole = SiglipConfig(vision_config=vision.to_dict(), text_config=text | {"vocab_size": 50})
+    siglip = (SiglipModel(whole) if kind is SiglipModel else SiglipVisionModel(vision)).eval()
+    siglip.save_pretrained(tmp_path / "hf")
+    SiglipImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}).save_pretrained(tmp_path / "hf")
+    recipe.vision_encoder = VisionEncoderConfig(library=Library.transformers, source=str(tmp_path / "hf"))
+    model = build(recipe)
+    assert not [name for name, _ in model.vision_model.named_parameters() if name.startswith("head")]
+    pixels = torch.randn(2, 3, IMAGE_SIZE, IMAGE_SIZE)
+    tower = siglip.vision_model if kind is SiglipModel else siglip
+    assert torch.equal(model.vision_model(pixels).last_hidden_state, tower(pixels).last_hidden_state)
+
+
+def test_a_timm_network_by_its_architecture_at_random(recipe):
+    """As the recipes of the paper's sizes name it; the image transform is CLIP's, at the network's own size."""
+    recipe.vision_encoder = VisionEncoderConfig(
+        library=Library.transformers,
+        architecture={"model_type": "timm_wrapper", "architecture": "test_nfnet"},
+        features=VisionFeatures.grid,
+    )
+    recipe.resampler.width = 32
+    model, again = build(recipe, seed=1), build(recipe, seed=1)
+    assert model.config.vision_width == 192
+    assert build_processor(recipe).image_processor.crop_size["height"] == 160
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True))
+    assert model.encode_media(torch.randn(1, 1, 1, 3, 64, 64)).shape == (1, 1, 4, 32)
+
+
+def test_a_language_model_from_scratch_or_spelled_out(tmp_path, recipe):
+    given = build(recipe, seed=1)
+    recipe.language_model.from_scratch = True
+    fresh, again = build(recipe, seed=1), build(recipe, seed=1)
+    weight = "language_model.model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(fresh.get_parameter(weight), given.get_parameter(weight))
+    assert torch.equal(fresh.get_parameter(weight), again.get_parameter(weight))
+    recipe.language_model.architecture = {
+        "model_type": "gpt_neox",
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "vocab_size": 300,
+    }
+    spelled = build(recipe)
+    assert spelled.config.text_config.model_type == "gpt_neox"
+    assert spelled.config.vocab_size == 300
+
+
+@pytest.mark.parametrize(
+    ("architecture", "reason"),
+    [
+        ({"hidden_size": 16}, "a model_type, and settings of it"),
+        ({"model_type": "no_such_family"}, "settings that transformers takes: .*no_such_family"),
+        ({"model_type": "llama", "hidden_size": "wide"}, "settings that transformers takes: "),
+    ],
+)
+def test_an_architecture_that_does_not_exist(recipe, architecture, reason):
+    recipe.language_model.architecture = architecture
+    with pytest.raises(ConfigError, match=f"model.language_model.architecture = .*{reason}") as caught:
+        build(recipe)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_architecture_with_too_small_a_vocabulary(recipe):
+    recipe.language_model.architecture = {"model_type": "llama", "vocab_size": 200}
+    with pytest.raises(ConfigError, match="first_new_token_id is 280, past the language model's 200 embedding rows"):
+        build(recipe)
+
+
+def test_an_architecture_belongs_to_transformers(recipe):
+    recipe.vision_encoder.architecture = {"model_type": "clip_vision_model"}
+    with pytest.raises(ConfigError, match=r"model.vision_encoder.architecture = .*library: transformers"):
+        build(recipe)
+
+
+@torch.no_grad()
+def test_larger_images_than_the_encoder_was_trained_on(recipe):
+    """The paper's fine-tuning at 480 pixels, here 32 instead of 16: sixteen patches instead of four."""
+    recipe.vision_encoder.image_size = 2 * IMAGE_SIZE
+    processor, model = build_processor(recipe), build(recipe)
+    pixels = processor.transform(tiny_image())
+    assert pixels.shape == (3, 2 * IMAGE_SIZE, 2 * IMAGE_SIZE)
+    sizes = []
+    model.resampler.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape))
+    model.encode_media(pixels[None, None, None])
+    assert sizes == [(1, 1, 16, 32)]
+
+
+def test_a_transformers_model_without_eyes(tmp_path, recipe):
     recipe.vision_encoder = VisionEncoderConfig(library=Library.transformers, source=str(tmp_path / "lm"))
-    with pytest.raises(ConfigError, match="a CLIP ViT, not a llama"):
+    with pytest.raises(
+        ConfigError, match="expected one of clip_vision_model, siglip_vision_model, timm_wrapper, not a"
+    ):
         describe_model(recipe, object_with_ids())
+
+
+def test_no_vision_encoder_at_all(recipe):
+    recipe.vision_encoder = VisionEncoderConfig(library=Library.transformers)
+    with pytest.raises(ConfigError, match="model.vision_encoder.source = ''"):
+        build(recipe)
 
 
 def object_with_ids():

@@ -2,10 +2,18 @@ from pathlib import Path
 
 import pytest
 
-from flamingo_ds.config import load_recipe, to_yaml
+from flamingo_ds.config import ConfigError, load_recipe, to_yaml
 from flamingo_ds.config.freeze_presets import freeze_rows
 from flamingo_ds.config.load import recipe_names
-from flamingo_ds.config.schema import DatasetConfig, Precision, SampleFormat, ScheduleKind
+from flamingo_ds.config.schema import (
+    DatasetConfig,
+    MediaRule,
+    Precision,
+    SampleFormat,
+    ScheduleKind,
+    Style,
+    VisionFeatures,
+)
 
 
 def test_a_recipe_is_filled_up_with_the_defaults_of_the_schema(load):
@@ -161,3 +169,29 @@ def test_an_override_that_is_no_yaml(load, error_of):
     error = error_of(load, "train.optimizer.betas=[0.9")
     assert (error.key, error.value) == ("train.optimizer.betas", "[0.9")
     assert error.expected.startswith("a YAML value; did not find expected ',' or ']'")
+
+
+def test_choices_are_enums_and_architectures_are_open(load):
+    config = load(
+        "model.style=idefics",
+        "model.media_rule=next",
+        "model.freeze_preset=fine_tuning",
+        "model.vision_encoder.features=grid",
+        "model.language_model.architecture={model_type: gpt_neox, hidden_size: 64}",
+    )
+    assert (config.model.style, config.model.media_rule) == (Style.idefics, MediaRule.next)
+    assert config.model.vision_encoder.features is VisionFeatures.grid
+    assert config.model.language_model.architecture == {"model_type": "gpt_neox", "hidden_size": 64}
+    assert "vision_model.*" in [row.pattern for row in freeze_rows(config.model) if row.trainable]
+
+
+def test_the_recipe_s_own_freeze_rows_come_behind_the_preset_s(load):
+    rows = freeze_rows(load("model.freeze=[{pattern: 'resampler.*', trainable: false}]").model)
+    assert [row.pattern for row in rows][-2:] == ["new_token_*", "resampler.*"]
+    assert not rows[-1].trainable
+
+
+@pytest.mark.parametrize("key", ["style", "media_rule", "freeze_preset", "vision_encoder.features"])
+def test_a_choice_that_is_none(load, key):
+    with pytest.raises(ConfigError, match=f"model.{key} = 'otter': expected one of: "):
+        load(f"model.{key}=otter")

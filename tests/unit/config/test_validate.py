@@ -25,7 +25,9 @@ def test_counts_may_be_zero_but_not_less(load, error_of, key):
         ("train.optimizer.learning_rate=inf", "a number above 0"),
         ("train.optimizer.betas=[0.9, 1.0]", "a number from 0 to below 1"),
         ("model.gated_cross_attention.initial_gate=nan", "a finite number"),
-        ("model.vision_encoder.features=last", "pre_norm or post_norm"),
+        ("model.resampler.max_frames=-1", "a number of at least 0"),
+        ("model.resampler.width=0", "a number above 0"),
+        ("model.vision_encoder.image_size=0", "a number above 0"),
         ("data.max_bad_share=1.5", "a share from 0 to 1"),
         ("data.max_bad_share=nan", "a share from 0 to 1"),
         # One token has nothing to predict.

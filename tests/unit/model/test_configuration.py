@@ -1,7 +1,9 @@
 import pytest
 
 from flamingo_ds.model import FlamingoConfig
-from tests.tiny import VOCABULARY, tiny_config, tiny_text_config
+from tests.tiny import VOCABULARY, tiny_config, tiny_siglip_config, tiny_text_config
+
+TIMM = {"model_type": "timm_wrapper", "architecture": "test_nfnet"}
 
 
 def test_round_trip(tmp_path):
@@ -31,7 +33,8 @@ def test_gated_block_indices(every, offset, indices):
 
 @pytest.mark.parametrize(("first", "new", "wanted"), [(96, 2, 98), (95, 2, 97), (90, 2, 96), (0, 0, 96)])
 def test_number_of_logits(first, new, wanted):
-    assert tiny_config(first_new_token_id=first, num_new_tokens=new).vocab_size == wanted
+    ids = {"image_token_id": first, "eoc_token_id": first}
+    assert tiny_config(first_new_token_id=first, num_new_tokens=new, **ids).vocab_size == wanted
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -42,7 +45,23 @@ def test_the_lm_decides_what_is_tied(tied):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vision_features": "last"}, r"vision_features is 'last'; expected one of \('pre_norm', 'post_norm'\)"),
+        (
+            {"vision_features": "last"},
+            r"vision_features is 'last'; expected one of \('pre_norm', 'post_norm', 'grid'\)",
+        ),
+        ({"media_rule": "first"}, r"media_rule is 'first'; expected one of \('last', 'next', 'all_previous'\)"),
+        ({"style": "otter"}, r"style is 'otter'; expected one of \('paper', 'openflamingo', 'idefics'\)"),
+        ({"max_frames": -1}, r"max_frames is -1; expected 0 \(no temporal encodings\) or more"),
+        ({"vision_features": "grid"}, "vision_features is 'grid'; expected 'pre_norm' or 'post_norm' of a ViT"),
+        ({"vision_config": TIMM, "vision_width": 8}, "vision_features is 'pre_norm'; expected 'grid'"),
+        ({"vision_config": TIMM, "vision_features": "grid"}, "vision_width is 0; expected at least 1"),
+        ({"vision_config": tiny_siglip_config(), "vision_class_token": True}, "siglip_vision_model has no class token"),
+        (
+            {"vision_config": {"model_type": "vit"}},
+            "vision_config has model_type 'vit'; expected one of clip_vision_model",
+        ),
+        ({"image_token_id": 98}, "image_token_id is 98; the vocabulary has room for ids 0 to 97"),
+        ({"eoc_token_id": -1}, "eoc_token_id is -1; the vocabulary has room for ids 0 to 97"),
         ({"cross_attention_every": 0}, "cross_attention_every is 0; expected at least 1"),
         ({"cross_attention_offset": 3}, "cross_attention_offset is 3; expected 0 to 2"),
         ({"cross_attention_offset": -1}, "cross_attention_offset is -1; expected 0 to 2"),

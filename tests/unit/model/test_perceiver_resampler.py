@@ -9,7 +9,7 @@ WIDTH, LATENTS = 32, 5
 @pytest.fixture
 def resampler():
     torch.manual_seed(0)
-    made = PerceiverResampler(WIDTH, depth=2, latents=LATENTS, heads=2, head_width=8, max_frames=3, multiplier=2)
+    made = PerceiverResampler(WIDTH, WIDTH, depth=2, latents=LATENTS, heads=2, head_width=8, max_frames=3, multiplier=2)
     torch.nn.init.normal_(made.latents)
     torch.nn.init.normal_(made.frame_encodings)
     return made
@@ -27,7 +27,7 @@ def test_more_frames_get_interpolated_encodings(resampler):
     # Linear weights of one half, fp32 rounding of values of order 1.
     assert torch.allclose(encodings[[1, 3]], (learned[:2] + learned[1:]) / 2, rtol=0, atol=1e-6)
     features = torch.randn(2, 5, 7, WIDTH)
-    wide = PerceiverResampler(WIDTH, depth=2, latents=LATENTS, heads=2, head_width=8, max_frames=5, multiplier=2)
+    wide = PerceiverResampler(WIDTH, WIDTH, depth=2, latents=LATENTS, heads=2, head_width=8, max_frames=5, multiplier=2)
     wide.load_state_dict(resampler.state_dict() | {"frame_encodings": encodings.detach()})
     assert torch.equal(resampler(features), wide(features))
 
@@ -39,7 +39,7 @@ def test_as_many_frames_as_trained_with_get_the_learned_encodings(resampler):
 
 def test_without_temporal_encodings_frames_are_a_set():
     torch.manual_seed(0)
-    made = PerceiverResampler(WIDTH, depth=1, latents=LATENTS, heads=2, head_width=8, max_frames=0, multiplier=2)
+    made = PerceiverResampler(WIDTH, WIDTH, depth=1, latents=LATENTS, heads=2, head_width=8, max_frames=0, multiplier=2)
     torch.nn.init.normal_(made.latents)
     features = torch.randn(1, 4, 7, WIDTH)
     assert "frame_encodings" not in made.state_dict()
@@ -83,3 +83,13 @@ def test_every_parameter_gets_a_gradient(resampler):
     assert torch.equal(resampler.frame_encodings.grad[2], torch.zeros(WIDTH))
     for name, parameter in resampler.named_parameters():
         assert parameter.grad.abs().sum() > 0, name
+
+
+def test_features_of_another_width_are_projected():
+    torch.manual_seed(0)
+    made = PerceiverResampler(48, WIDTH, depth=1, latents=LATENTS, heads=2, head_width=8, max_frames=0, multiplier=2)
+    torch.nn.init.normal_(made.latents)
+    same = PerceiverResampler(WIDTH, WIDTH, depth=1, latents=LATENTS, heads=2, head_width=8, max_frames=0, multiplier=2)
+    same.load_state_dict({name: value for name, value in made.state_dict().items() if name != "project.weight"})
+    features = torch.randn(2, 1, 7, 48)
+    assert torch.equal(made(features), same(features @ made.project.weight.T))
