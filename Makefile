@@ -1,11 +1,11 @@
-# Everything a newcomer needs: `make demo`, `make test`, `make check`. Each sets up .venv first if it is not there.
+# Everything a newcomer needs: `make demo`, `make test`, `make parity`, `make check`. Each sets up .venv first if it is not there.
 
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null || echo .venv/bootstrap/bin/uv)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test check lock clean
+.PHONY: setup demo test parity peers check lock clean
 
 setup: .venv/ready
 
@@ -22,6 +22,17 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# Other projects' code to compare with, in a folder that nothing but tests/parity and the benchmark looks into.
+peers: .venv/peers/ready
+
+.venv/peers/ready: .venv/ready tests/parity/requirements.txt
+	$(UV) pip install --quiet --python $(BIN)/python --target .venv/peers --no-deps --require-hashes \
+		--requirements tests/parity/requirements.txt
+	@touch $@
+
+parity: peers
+	$(BIN)/python -m pytest tests/parity
 
 check: setup
 	$(BIN)/ruff format --check .
