@@ -37,7 +37,8 @@ from flamingo_ds.config.schema import (
 )
 from flamingo_ds.model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
 from flamingo_ds.model.freeze import FreezeRow, apply_freeze_table
-from flamingo_ds.model.processing import EOC_TOKEN, IMAGE_TOKEN
+from flamingo_ds.model.processing import EOC_TOKEN
+from flamingo_ds.model.prompt_media import IMAGE_TOKEN
 from flamingo_ds.model.tanh_gate import TanhGate
 
 RANGE = 0.2

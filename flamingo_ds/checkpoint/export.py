@@ -74,7 +74,6 @@ def export_to_hf(checkpoint_path: Path, out: Path, dtype: torch.dtype | None) ->
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)  # parameters only: rotary frequencies stay fp32
     processor = FlamingoProcessor.from_pretrained(checkpoint.path / "model")
-    processor.tokenizer.padding_side = "left"  # prompts of unequal length are continued at their right end
     model.generation_config = _generation_config(model.config)
     _name_code(model)
     with complete_or_absent(out) as partial:

@@ -6,8 +6,10 @@ from transformers import PreTrainedModel
 from ..config import ConfigError, ModelConfig
 from ..config.freeze_presets import freeze_rows
 from ..model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
+from ..model.configuration import context_length
 from ..model.freeze import FreezeReport, FreezeRow, apply_freeze_table
-from ..model.processing import EOC_TOKEN, IMAGE_TOKEN
+from ..model.processing import EOC_TOKEN
+from ..model.prompt_media import IMAGE_TOKEN
 from . import language_source, vision_source
 
 
@@ -21,6 +23,8 @@ def build_processor(config: ModelConfig) -> FlamingoProcessor:
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN, EOC_TOKEN]})
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or EOC_TOKEN
+    if context := context_length(language_source.text_config(config.language_model)):
+        tokenizer.model_max_length = min(tokenizer.model_max_length, context)
     return FlamingoProcessor(vision_source.image_processor(config.vision_encoder), tokenizer)
 
 

@@ -169,16 +169,21 @@ class FlamingoConfig(PreTrainedConfig):
 
     @property
     def context_length(self) -> int | None:
-        """Longest sequence that the LM knows positions for; None where it names none."""
-        for name in ("max_position_embeddings", "max_seq_len", "n_positions"):
-            if (length := getattr(self.text_config, name, None)) is not None:
-                return int(length)
-        return None
+        """See :func:`context_length`."""
+        return context_length(self.text_config)
 
     @property
     def vocab_size(self) -> int:
         """Number of logits: the LM's rows and the new tokens' together."""
         return max(self.text_config.vocab_size, self.first_new_token_id + self.num_new_tokens)
+
+
+def context_length(text_config: PreTrainedConfig) -> int | None:
+    """Longest sequence that an LM knows positions for; None where it names none."""
+    for name in ("max_position_embeddings", "max_seq_len", "n_positions"):
+        if (length := getattr(text_config, name, None)) is not None:
+            return int(length)
+    return None
 
 
 def _sub_config(value: dict[str, Any] | PreTrainedConfig | None, default_type: str) -> PreTrainedConfig:

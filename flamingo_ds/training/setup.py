@@ -54,6 +54,13 @@ def prepare(plan: RunPlan, launch: Launch) -> tuple[FlamingoProcessor, FlamingoC
     checkpoint = find_checkpoint(run.checkpoints, plan.resume)
     processor = build_processor(plan.config.model)
     model_config = describe_model(plan.config.model, processor)
+    for name, dataset in plan.config.data.datasets.items():
+        if model_config.context_length is not None and dataset.max_tokens > model_config.context_length:
+            raise ConfigError(
+                f"data.datasets.{name}.max_tokens",
+                dataset.max_tokens,
+                f"at most {model_config.context_length}, the language model's context",
+            )
     mixture = build_mixture(plan, launch, processor, run)
     if checkpoint is not None:
         _go_on_with_data(mixture, checkpoint, launch)
@@ -62,7 +69,6 @@ def prepare(plan: RunPlan, launch: Launch) -> tuple[FlamingoProcessor, FlamingoC
 
 def build_mixture(plan: RunPlan, launch: Launch, processor: FlamingoProcessor, run: RunFolder) -> Mixture:
     """The recipe's datasets, this rank's share of them."""
-    crop = processor.image_processor.crop_size
     datasets = [
         ShardDataset(
             name,
@@ -84,7 +90,7 @@ def build_mixture(plan: RunPlan, launch: Launch, processor: FlamingoProcessor, r
         for name, dataset in plan.config.data.datasets.items()
     ]
     weights = [dataset.weight for dataset in plan.config.data.datasets.values()]
-    return Mixture(datasets, plan.batches, weights, (3, crop["height"], crop["width"]))
+    return Mixture(datasets, plan.batches, weights, (3, *processor.image_size))
 
 
 def build_trainer(

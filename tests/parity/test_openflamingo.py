@@ -52,6 +52,6 @@ def test_gradients(family):
     assert {name for name in found if not name.startswith("vision_model.")} <= wanted.keys()  # tied heads twice
     for name in found.keys() & wanted.keys():
         grad = wanted[name]
-        # fp32 sums in another order through three blocks, relative to the largest gradient of the tensor; a bias of keys
-        # has none at all but rounding.
+        # fp32 sums in another order through three blocks, relative to the largest gradient of the tensor; a bias of
+        # keys has none at all but rounding.
         assert torch.allclose(found[name].grad, grad, rtol=0, atol=1e-7 + 1e-4 * float(grad.abs().max())), name

@@ -15,7 +15,8 @@ from transformers import (
 from flamingo_ds.checkpoint.pretrained import build_model, build_processor, cast_parameters, describe_model, skeleton
 from flamingo_ds.config import ConfigError
 from flamingo_ds.config.schema import FreezeRowConfig, Library, VisionEncoderConfig, VisionFeatures
-from flamingo_ds.model.processing import EOC_TOKEN, IMAGE_TOKEN
+from flamingo_ds.model.processing import EOC_TOKEN
+from flamingo_ds.model.prompt_media import IMAGE_TOKEN
 from tests.tiny import (
     IMAGE_SIZE,
     tiny_image,
