@@ -25,7 +25,7 @@ from rich.table import Table  # noqa: E402
 from tools.benchmark import kernels, steps  # noqa: E402
 from tools.benchmark.machine import describe_machine  # noqa: E402
 
-PARTS = ("vision", "resampler", "language model", "forward", "backward", "step")
+PARTS = ("vision", "resampler", "language model", "forward", "backward", "step", "forward MB", "backward MB")
 
 
 def main() -> int:
@@ -64,11 +64,11 @@ def measure_steps(size: steps.Size, rounds: int) -> dict[str, object]:
             contestants = steps.contestants(size, real, dtype)
             taken = steps.alternate(contestants, rounds)
             name = f"{str(dtype).removeprefix('torch.')}, {real} of {size.images} images real"
-            table = Table("", *PARTS, "peak MB", title=f"seconds: {name}")
+            table = Table("", *PARTS, title=f"seconds: {name}")
             for project, rows in taken.items():
-                medians = {part: statistics.median(row.get(part, float("nan")) for row in rows) for part in PARTS}
-                peak = statistics.median(row["peak_mb"] for row in rows)
-                table.add_row(project, *(f"{medians[part]:.3f}" for part in PARTS), f"{peak:.0f}")
+                medians = {part: statistics.median(row[part] for row in rows) for part in PARTS}
+                cells = [f"{medians[part]:.{0 if part.endswith('MB') else 3}f}" for part in PARTS]
+                table.add_row(project, *cells)
                 results[(project, dtype, real)] = rows
             console.print(table)
     ratios = {
@@ -86,7 +86,7 @@ def measure_steps(size: steps.Size, rounds: int) -> dict[str, object]:
         console.print(f"{key}: {report[key]:.3f}")
     report["seconds"] = {
         f"{project}/{str(dtype).removeprefix('torch.')}/{real}": {
-            part: statistics.median(row.get(part, float("nan")) for row in rows) for part in (*PARTS, "peak_mb")
+            part: statistics.median(row[part] for row in rows) for part in PARTS
         }
         for (project, dtype, real), rows in results.items()
     }

@@ -1,5 +1,7 @@
 """A Flamingo from a recipe: its frozen backbones from their sources, its own layers fresh."""
 
+from dataclasses import dataclass
+
 import torch
 from transformers import PreTrainedModel
 
@@ -28,7 +30,31 @@ def build_processor(config: ModelConfig) -> FlamingoProcessor:
     return FlamingoProcessor(vision_source.image_processor(config.vision_encoder), tokenizer)
 
 
-def describe_model(config: ModelConfig, processor: FlamingoProcessor) -> FlamingoConfig:
+@dataclass(frozen=True)
+class TokenIds:
+    """What a model knows of its tokenizer.
+
+    Attributes:
+        first_new, num_new: ids of the tokens that the language model never had.
+        image, eoc, bos, pad: ids.
+    """
+
+    first_new: int
+    num_new: int
+    image: int
+    eoc: int
+    bos: int | None = None
+    pad: int | None = None
+
+    @classmethod
+    def of(cls, processor: FlamingoProcessor) -> "TokenIds":
+        """Of a tokenizer to which the new tokens were added last."""
+        tokenizer, image, eoc = processor.tokenizer, processor.image_token_id, processor.eoc_token_id
+        first = min(image, eoc)
+        return cls(first, len(tokenizer) - first, image, eoc, tokenizer.bos_token_id, tokenizer.pad_token_id)
+
+
+def describe_model(config: ModelConfig, tokens: TokenIds) -> FlamingoConfig:
     """The model's configuration, from the backbones' configurations alone.
 
     Raises:
@@ -37,7 +63,6 @@ def describe_model(config: ModelConfig, processor: FlamingoProcessor) -> Flaming
     text = language_source.text_config(config.language_model)
     vision = vision_source.vision_config(config.vision_encoder)
     resampler, gated = config.resampler, config.gated_cross_attention
-    first = min(processor.image_token_id, processor.eoc_token_id)
     try:
         return FlamingoConfig(
             text_config=text,
@@ -61,13 +86,13 @@ def describe_model(config: ModelConfig, processor: FlamingoProcessor) -> Flaming
             media_rule=config.media_rule.value,
             feed_forward_multiplier=gated.feed_forward_multiplier,
             initial_gate=gated.initial_gate,
-            num_new_tokens=len(processor.tokenizer) - first,
-            first_new_token_id=first,
-            image_token_id=processor.image_token_id,
-            eoc_token_id=processor.eoc_token_id,
-            bos_token_id=processor.tokenizer.bos_token_id,
-            eos_token_id=processor.eoc_token_id,
-            pad_token_id=processor.tokenizer.pad_token_id,
+            num_new_tokens=tokens.num_new,
+            first_new_token_id=tokens.first_new,
+            image_token_id=tokens.image,
+            eoc_token_id=tokens.eoc,
+            bos_token_id=tokens.bos,
+            eos_token_id=tokens.eoc,
+            pad_token_id=tokens.pad,
         )
     except ValueError as error:
         raise ConfigError("model", config.language_model.source, f"values that fit together: {error}") from error

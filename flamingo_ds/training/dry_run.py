@@ -7,7 +7,8 @@ from ..checkpoint.pretrained import skeleton
 from ..checkpoint.store import Checkpoint
 from ..config import to_yaml
 from ..data import Mixture
-from ..model import FlamingoConfig, FlamingoProcessor
+from ..model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
+from ..model.flops import count_flops, total_flops
 from ..parallel import Launch
 from .setup import RunPlan
 
@@ -19,11 +20,10 @@ def describe(
     plan: RunPlan, launch: Launch, prepared: tuple[FlamingoProcessor, FlamingoConfig, Mixture, Checkpoint | None]
 ) -> None:
     """Print the resolved recipe, the parameter table, the batch arithmetic and the memory of each rank's weights."""
-    _, model_config, _, checkpoint = prepared
+    processor, model_config, _, checkpoint = prepared
     console = Console(width=120)
     console.print(to_yaml(plan.config), highlight=False, markup=False)
     model, report = skeleton(model_config, plan.config.model)
-    del model
     table = Table("parameters", "trainable", "frozen", title="freeze table")
     for row in report:
         table.add_row(row.pattern, f"{row.trainable:,}", f"{row.frozen:,}")
@@ -43,8 +43,19 @@ def describe(
     console.print(f"layout: {plan.layout(launch)}, activation checkpointing {recomputed}")
     gigabytes = _weights_bytes(trainable, frozen, stage, ranks, plan.settings.content["bf16"]["enabled"]) / 1e9
     console.print(f"weights, gradients and optimizer of a rank, by arithmetic: {gigabytes:.3f} GB, activations apart")
+    console.print(f"a step takes at most {_step_flops(plan, model, processor):.3g} FLOPs by formula, recomputing apart")
     start = f"behind step {checkpoint.step} of {checkpoint.path.name}" if checkpoint else "afresh"
     console.print(f"starts {start}, ends at step {plan.config.train.max_steps}")
+
+
+def _step_flops(plan: RunPlan, model: FlamingoForConditionalGeneration, processor: FlamingoProcessor) -> float:
+    """Forward and backward over every dataset's batch, as if all sequences were of full length with all images."""
+    total = 0.0
+    for dataset in plan.config.data.datasets.values():
+        parts = count_flops(model, dataset.max_tokens, image_size=processor.image_size[0])
+        sequence = total_flops(parts, dataset.max_tokens, dataset.max_images)
+        total += dataset.batch_size * (sequence.forward + sequence.backward)
+    return total
 
 
 def _weights_bytes(trainable: int, frozen: int, stage: int, ranks: int, bf16: bool) -> float:

@@ -7,7 +7,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..checkpoint.export import TRAINING_DTYPES, load_trainable
 from ..checkpoint.fingerprint import fingerprint, require_same_base
-from ..checkpoint.pretrained import build_model, build_processor, cast_parameters, describe_model
+from ..checkpoint.pretrained import TokenIds, build_model, build_processor, cast_parameters, describe_model
 from ..checkpoint.store import Checkpoint, SaveInput, find_checkpoint
 from ..config import BatchPlan, ConfigError, DeepSpeedSettings, RunConfig
 from ..config.validate import checkpoint_interval
@@ -53,7 +53,7 @@ def prepare(plan: RunPlan, launch: Launch) -> tuple[FlamingoProcessor, FlamingoC
     run = RunFolder(Path(plan.config.run_dir))
     checkpoint = find_checkpoint(run.checkpoints, plan.resume)
     processor = build_processor(plan.config.model)
-    model_config = describe_model(plan.config.model, processor)
+    model_config = describe_model(plan.config.model, TokenIds.of(processor))
     for name, dataset in plan.config.data.datasets.items():
         if model_config.context_length is not None and dataset.max_tokens > model_config.context_length:
             raise ConfigError(

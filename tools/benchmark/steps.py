@@ -69,22 +69,24 @@ class Contestant:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def step(self) -> dict[str, float]:
-        """Forward and backward; seconds of each part and the peak of memory above what was there before."""
+        """Forward and backward; seconds of each part, and by how much memory rose at most in each pass."""
         self.model.zero_grad(set_to_none=True)
         self.seconds = dict.fromkeys(self.parts, 0.0)
-        with memory_peak() as peak, self._timed():
+        with memory_peak() as forward_mb, self._timed():
             began = time.perf_counter()
             loss = self.loss()
-            between = time.perf_counter()
+            forward = time.perf_counter() - began
+        with memory_peak() as backward_mb:
+            began = time.perf_counter()
             loss.backward()
-            ended = time.perf_counter()
-        forward = between - began
+            backward = time.perf_counter() - began
         return self.seconds | {
             "language model": forward - sum(self.seconds.values()),
             "forward": forward,
-            "backward": ended - between,
-            "step": ended - began,
-            "peak_mb": peak[0],
+            "backward": backward,
+            "step": forward + backward,
+            "forward MB": forward_mb[0],
+            "backward MB": backward_mb[0],
         }
 
     @contextmanager

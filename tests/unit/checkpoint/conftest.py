@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from flamingo_ds.checkpoint.fingerprint import fingerprint
-from flamingo_ds.checkpoint.pretrained import build_model, build_processor, describe_model
+from flamingo_ds.checkpoint.pretrained import TokenIds, build_model, build_processor, describe_model
 from flamingo_ds.checkpoint.store import Checkpoint, SaveInput, save_checkpoint
 from flamingo_ds.config import RunConfig
 from flamingo_ds.model import FlamingoForConditionalGeneration, FlamingoProcessor
@@ -41,7 +41,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     recipe = tiny_recipe(folder, write_tiny_backbones(folder / "backbones"))
     processor = build_processor(recipe.model)
-    config = describe_model(recipe.model, processor)
+    config = describe_model(recipe.model, TokenIds.of(processor))
     model = build_model(config, recipe.model, recipe.seed)
     base = fingerprint(model, recipe.model).to_json()
     state = {}

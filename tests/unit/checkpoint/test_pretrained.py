@@ -12,7 +12,14 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from flamingo_ds.checkpoint.pretrained import build_model, build_processor, cast_parameters, describe_model, skeleton
+from flamingo_ds.checkpoint.pretrained import (
+    TokenIds,
+    build_model,
+    build_processor,
+    cast_parameters,
+    describe_model,
+    skeleton,
+)
 from flamingo_ds.config import ConfigError
 from flamingo_ds.config.schema import FreezeRowConfig, Library, VisionEncoderConfig, VisionFeatures
 from flamingo_ds.model.processing import EOC_TOKEN
@@ -33,7 +40,7 @@ def recipe(tmp_path):
 
 
 def build(recipe, seed=0):
-    return build_model(describe_model(recipe, build_processor(recipe)), recipe, seed)
+    return build_model(describe_model(recipe, TokenIds.of(build_processor(recipe))), recipe, seed)
 
 
 def test_backbones_have_their_sources_weights_and_only_the_rest_is_drawn(tmp_path, recipe):
@@ -61,7 +68,7 @@ def test_nothing_is_left_on_the_meta_device_or_unfinished(recipe):
 
 
 def test_the_skeleton_has_the_model_s_names_and_shapes(recipe):
-    model, config = build(recipe), describe_model(recipe, build_processor(recipe))
+    model, config = build(recipe), describe_model(recipe, TokenIds.of(build_processor(recipe)))
     bones, report = skeleton(config, recipe)
     assert {n: (p.shape, p.requires_grad) for n, p in bones.named_parameters()} == {
         n: (p.shape, p.requires_grad) for n, p in model.named_parameters()
@@ -207,18 +214,13 @@ def test_a_transformers_model_without_eyes(tmp_path, recipe):
     with pytest.raises(
         ConfigError, match="expected one of clip_vision_model, siglip_vision_model, timm_wrapper, not a"
     ):
-        describe_model(recipe, object_with_ids())
+        describe_model(recipe, TokenIds(0, 2, 0, 1))
 
 
 def test_no_vision_encoder_at_all(recipe):
     recipe.vision_encoder = VisionEncoderConfig(library=Library.transformers)
     with pytest.raises(ConfigError, match="model.vision_encoder.source = ''"):
         build(recipe)
-
-
-def object_with_ids():
-    """As much of a processor as is looked at before the vision encoder."""
-    return type("Ids", (), {"image_token_id": 0, "eoc_token_id": 1, "tokenizer": [0, 1]})()
 
 
 def damaged(path, damage):
@@ -262,13 +264,13 @@ def test_sources_that_are_not_there(recipe):
 def test_a_model_that_cannot_be_built_is_named(recipe):
     recipe.gated_cross_attention.offset = 3
     with pytest.raises(ConfigError, match="cross_attention_offset is 3; expected 0 to 2"):
-        describe_model(recipe, build_processor(recipe))
+        describe_model(recipe, TokenIds.of(build_processor(recipe)))
 
 
 def test_a_freeze_table_that_does_not_fit_is_named(recipe):
     recipe.freeze = [*recipe.freeze, FreezeRowConfig("languagemodel.*", True)]
     with pytest.raises(ConfigError, match=r"model.freeze = .*row 'languagemodel\.\*' matches no parameter"):
-        skeleton(describe_model(recipe, build_processor(recipe)), recipe)
+        skeleton(describe_model(recipe, TokenIds.of(build_processor(recipe))), recipe)
 
 
 def test_casting_keeps_what_trains_in_fp32(recipe):

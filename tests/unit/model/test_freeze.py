@@ -2,8 +2,11 @@ import pytest
 import torch
 from torch import nn
 
+from flamingo_ds.config import ModelConfig
+from flamingo_ds.config.freeze_presets import freeze_rows
+from flamingo_ds.config.schema import FreezePreset
 from flamingo_ds.model.freeze import FreezeReport, FreezeRow, apply_freeze_table
-from tests.tiny import tiny_flamingo, tiny_text_config
+from tests.tiny import tiny_batch, tiny_flamingo, tiny_text_config
 
 
 @pytest.fixture
@@ -93,3 +96,21 @@ def test_a_model_on_the_meta_device_will_do():
     with torch.device("meta"):
         module = nn.Linear(1000, 1000)
     assert apply_freeze_table(module, [FreezeRow("*", True)]) == [FreezeReport("*", 1_001_000, 0)]
+
+
+@pytest.mark.parametrize("preset", list(FreezePreset))
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_every_preset_trains_what_it_says(preset, tied):
+    model = tiny_flamingo(tiny_text_config(tie_word_embeddings=tied))
+    rows = freeze_rows(ModelConfig(freeze_preset=preset))
+    report = apply_freeze_table(model, [FreezeRow(row.pattern, row.trainable) for row in rows])
+    assert sum(line.trainable + line.frozen for line in report) == sum(p.numel() for p in model.parameters())
+    model.train()
+    model(**tiny_batch().tensors()).loss.backward()
+    moved = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    wanted = {"resampler", "gated_cross_attention", "new_token_embedding", *([] if tied else ["new_token_head"])}
+    if preset in (FreezePreset.fine_tuning, FreezePreset.everything):
+        wanted |= {"vision_model"}
+    if preset in (FreezePreset.language_model_unfrozen, FreezePreset.everything):
+        wanted |= {"language_model"}
+    assert moved == wanted
