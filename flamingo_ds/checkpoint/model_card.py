@@ -19,8 +19,8 @@ tanh-gated cross-attention. The licences of both bases apply.
 | language model | {language_model} |
 | vision encoder | {vision_encoder}, features {features}, class token {class_token} |
 | frozen base | {tensors} tensors, sha256 {sha256} |
-| gated blocks | before language model blocks {gated} |
-| image mask | a token sees the last image before it and no other |
+| trained layers | in {style} style; gated blocks before language model blocks {gated} |
+| image mask | a token sees {sees} |
 | trained | {step} optimizer steps on {datasets} |
 | prompt | `<image>` where an image stands, `<EOC>` after each text; `<image>text<EOC><image>` asks for the next text |
 
@@ -35,6 +35,13 @@ print(processor.batch_decode(model.generate(**inputs, max_new_tokens=20), skip_s
 """
 
 
+SEES = {
+    "last": "the last image before it and no other",
+    "next": "the first image after it and no other",
+    "all_previous": "all images before it",
+}
+
+
 def model_card(checkpoint: Checkpoint, recipe: RunConfig, config: FlamingoConfig) -> str:
     """The text of the card, in the hub's Markdown."""
     base = checkpoint.about["base"]
@@ -46,6 +53,8 @@ def model_card(checkpoint: Checkpoint, recipe: RunConfig, config: FlamingoConfig
         class_token=config.vision_class_token,
         tensors=base["tensors"],
         sha256=base["sha256"],
+        style=config.style,
+        sees=SEES[config.media_rule],
         gated=", ".join(map(str, config.gated_block_indices)),
         step=checkpoint.step,
         datasets=datasets,
