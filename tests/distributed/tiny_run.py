@@ -52,7 +52,7 @@ def tiny_model(tied: bool = False) -> FlamingoForConditionalGeneration:
         text,
         vision,
         resampler_depth=1,
-        resampler_latents=3,
+        resampler_latents=12,
         resampler_heads=2,
         resampler_head_width=8,
         initial_gate=0.5,
@@ -68,12 +68,18 @@ def tiny_model(tied: bool = False) -> FlamingoForConditionalGeneration:
 
 
 def global_batch(step: int, dataset: str, sequences: int = 4) -> FlamingoBatch:
-    """The whole batch of a step; sequences of different lengths, so ranks hold different numbers of tokens."""
+    """The whole batch of a step; sequences of different lengths, so ranks hold different numbers of tokens.
+
+    Pairs have one or two images, which attention masks; pages have up to five of three tokens each, which it groups by
+    image and reads without keys and values.
+    """
     generator = torch.Generator().manual_seed(1000 * step + len(dataset))
-    length, slots = 16, 2
+    length, slots = 16, 2 if dataset == "pairs" else 5
     ids = torch.randint(1, VOCABULARY, (sequences, length), generator=generator)
     ids[:, 1] = IMAGE
     ids[1::2, 7] = IMAGE
+    if dataset == "pages":
+        ids[:, 1::3] = IMAGE
     lengths = torch.randint(10, length + 1, (sequences,), generator=generator)
     mask = (torch.arange(length) < lengths[:, None]).long()
     ids = torch.where(mask == 1, ids, 0)
