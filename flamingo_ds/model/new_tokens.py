@@ -62,11 +62,15 @@ def merge(language_model: PreTrainedModel, new_embedding: nn.Embedding, new_head
     embedding: Any = language_model.get_input_embeddings()
     head: Any = language_model.get_output_embeddings()
     tied = head.weight is embedding.weight
-    embedding.weight = nn.Parameter(splice(embedding.weight, new_embedding.weight, first, dim=0))
-    head.weight = embedding.weight if tied else nn.Parameter(splice(head.weight, new_head.weight, first, dim=0))
+    embedding.weight = _spliced(embedding.weight, new_embedding.weight, first)
+    head.weight = embedding.weight if tied else _spliced(head.weight, new_head.weight, first)
     if head.bias is not None:
         # The new head rows have no bias; the rows they are merged into get a bias of 0.
         zeros = torch.zeros(new_head.out_features, dtype=head.bias.dtype, device=head.bias.device)
-        head.bias = nn.Parameter(splice(head.bias, zeros, first, dim=0))
+        head.bias = _spliced(head.bias, zeros, first)
     rows = embedding.weight.shape[0]
     embedding.num_embeddings = head.out_features = language_model.config.vocab_size = rows
+
+
+def _spliced(old: nn.Parameter, new: torch.Tensor, first: int) -> nn.Parameter:
+    return nn.Parameter(splice(old, new, first, dim=0), requires_grad=old.requires_grad)

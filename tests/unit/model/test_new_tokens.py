@@ -120,3 +120,9 @@ def test_merging_twice_is_merging_once():
 )
 def test_splice(first, wanted):
     assert splice(torch.arange(4), torch.tensor([10, 11]), first, dim=0).tolist() == wanted
+
+
+def test_a_frozen_matrix_stays_frozen():
+    model = tiny_flamingo()
+    model.merge_new_tokens()
+    assert not any(parameter.requires_grad for parameter in model.language_model.parameters())
