@@ -41,10 +41,8 @@ class FlamingoGeneration:
         if input_ids is None:
             raise ValueError("input_ids is None; expected (B, L) of at least one token")
         assistant_media = kwargs.pop("assistant_media_key_values", None)
-        if "past_key_values" not in kwargs or kwargs["past_key_values"] is None:
-            config = kwargs.get("generation_config") or model.generation_config
-            asked = kwargs.get("max_new_tokens") or config.max_new_tokens or 0
-            check_text(model.config, input_ids, kwargs.get("attention_mask"), asked)
+        if kwargs.get("past_key_values") is None:
+            check_text(model.config, input_ids, kwargs.get("attention_mask"), self._asked(input_ids, kwargs))
         assistant = kwargs.get("assistant_model")
         if assistant is None and assistant_media is not None:
             media_key_values = assistant_media  # this model is the assistant, and these are its own
@@ -57,6 +55,15 @@ class FlamingoGeneration:
         return super().generate(  # type: ignore[misc]
             input_ids, *args, media_key_values=media_key_values, **kwargs
         )
+
+    def _asked(self, input_ids: torch.Tensor, kwargs: dict[str, Any]) -> int:
+        """How many new tokens there may be."""
+        model: Any = self
+        config = kwargs.get("generation_config") or model.generation_config
+        if new := kwargs.get("max_new_tokens") or config.max_new_tokens:
+            return int(new)
+        length = kwargs.get("max_length") or config.max_length or 0
+        return max(0, int(length) - input_ids.shape[-1])
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.LongTensor, assistant_media_key_values: torch.Tensor | None = None, **kwargs: Any

@@ -143,6 +143,8 @@ def test_a_mistake_is_named(call, mistake):
 def test_new_tokens_count_for_the_context(model):
     with pytest.raises(ValueError, match="the text has 9 tokens and 4 new ones; expected at most 12"):
         model.generate(**good(), max_new_tokens=4, pad_token_id=PAD_ID)
+    with pytest.raises(ValueError, match="the text has 9 tokens and 11 new ones; expected at most 12"):
+        model.generate(**good(), max_length=20, pad_token_id=PAD_ID)
 
 
 def test_generate_without_a_text(model):
