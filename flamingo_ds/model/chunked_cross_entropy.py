@@ -115,6 +115,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             total += _losses_to_gradients(known, new, first, targets[rows])
             if any(wanted):
                 _accumulate(grads, known.to(hidden.dtype), new, hidden[rows], weight, rows)
+            del known  # or two chunks would be there at once
         ctx.grads = [
             None if grad is None else grad.to(tensor.dtype)  # type: ignore[union-attr]
             for grad, tensor in zip(grads, like, strict=True)
@@ -133,15 +134,18 @@ def _losses_to_gradients(known: torch.Tensor, new: torch.Tensor, first: int, tar
     known[:, first : first + count] = -torch.inf  # rows of the LM that new tokens stand in for
     is_new = (targets >= first) & (targets < first + count)
     at_known = targets.masked_fill(is_new, 0).unsqueeze(1)
-    normaliser = known.logsumexp(-1, keepdim=True)
-    wanted = known.gather(1, at_known)
+    wanted, top = known.gather(1, at_known), known.amax(-1, keepdim=True)
     if count:
         at_new = (targets - first).clamp(0, count - 1).unsqueeze(1)
-        normaliser = torch.logaddexp(normaliser, new.logsumexp(-1, keepdim=True))
         wanted = torch.where(is_new.unsqueeze(1), new.gather(1, at_new), wanted)
-        new.sub_(normaliser).exp_().scatter_add_(1, at_new, -is_new.unsqueeze(1).to(new.dtype))
-    known.sub_(normaliser).exp_().scatter_add_(1, at_known, -(~is_new).unsqueeze(1).to(known.dtype))
-    return (normaliser - wanted).sum()
+        top = torch.maximum(top, new.amax(-1, keepdim=True))
+    # In place throughout: one copy of a chunk's logits is what there is.
+    total = known.sub_(top).exp_().sum(-1, keepdim=True) + new.sub_(top).exp_().sum(-1, keepdim=True)
+    known.div_(total).scatter_add_(1, at_known, -(~is_new).unsqueeze(1).to(known.dtype))
+    new.div_(total)
+    if count:
+        new.scatter_add_(1, at_new, -is_new.unsqueeze(1).to(new.dtype))
+    return (total.log() + top - wanted).sum()
 
 
 def _accumulate(

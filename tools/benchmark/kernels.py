@@ -65,7 +65,7 @@ def _attention(size: Size, images: int, dtype: torch.dtype, rounds: int) -> tupl
 
 
 def _losses(size: Size, rounds: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Median megabytes and seconds of forward and backward through a frozen head: in chunks, and with whole logits."""
+    """Megabytes and median seconds of forward and backward through a frozen head: in chunks, and with whole logits."""
     torch.manual_seed(0)
     rows = size.sequences * size.tokens
     hidden = torch.randn(rows, size.width, requires_grad=True)
@@ -74,16 +74,17 @@ def _losses(size: Size, rounds: int) -> tuple[tuple[float, float], tuple[float, 
         lambda: chunked_cross_entropy(hidden, weight, None, None, 0, targets),
         lambda: cross_entropy(linear(hidden, weight).float(), targets, reduction="sum"),
     )
-    taken: list[list[tuple[float, float]]] = [[], []]
+    memory: list[list[float]] = [[], []]
+    seconds: list[list[float]] = [[], []]
     for _ in range(rounds + 1):
-        for way, measured in zip(ways, taken, strict=True):
+        for way, risen in zip(ways, memory, strict=True):
             with memory_peak() as peak:
-                began = time.perf_counter()
                 way().backward()
-                seconds = time.perf_counter() - began
-            measured.append((peak[0], seconds))
-    chunked, whole = (
-        (statistics.median(one[0] for one in measured[1:]), statistics.median(one[1] for one in measured[1:]))
-        for measured in taken
-    )
-    return chunked, whole
+            risen.append(peak[0])
+    for _ in range(rounds + 1):
+        for way, taken in zip(ways, seconds, strict=True):
+            began = time.perf_counter()
+            way().backward()
+            taken.append(time.perf_counter() - began)
+    chunked, whole = ([statistics.median(values[1:]) for values in way] for way in zip(memory, seconds, strict=True))
+    return (chunked[0], chunked[1]), (whole[0], whole[1])

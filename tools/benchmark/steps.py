@@ -23,6 +23,7 @@ from flamingo_ds.checkpoint.open_clip_vision import to_transformers_names
 from flamingo_ds.checkpoint.openflamingo_names import openflamingo_table
 from flamingo_ds.model import FlamingoConfig, FlamingoForConditionalGeneration
 
+M_MMAP_THRESHOLD = -3  # of mallopt(3)
 TRAINED = ("resampler.", "gated_cross_attention.", "perceiver", "gated_cross_attn")
 
 
@@ -69,25 +70,27 @@ class Contestant:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def step(self) -> dict[str, float]:
-        """Forward and backward; seconds of each part, and by how much memory rose at most in each pass."""
+        """Forward and backward; seconds of each part."""
         self.model.zero_grad(set_to_none=True)
         self.seconds = dict.fromkeys(self.parts, 0.0)
-        with memory_peak() as forward_mb, self._timed():
+        with self._timed():
             began = time.perf_counter()
             loss = self.loss()
             forward = time.perf_counter() - began
+        began = time.perf_counter()
+        loss.backward()
+        backward = time.perf_counter() - began
+        parts = self.seconds | {"language model": forward - sum(self.seconds.values())}
+        return parts | {"forward": forward, "backward": backward, "step": forward + backward}
+
+    def memory(self) -> dict[str, float]:
+        """Megabytes by which memory rises at most in each pass; a step of its own, as measuring it takes time."""
+        self.model.zero_grad(set_to_none=True)
+        with memory_peak() as forward_mb:
+            loss = self.loss()
         with memory_peak() as backward_mb:
-            began = time.perf_counter()
             loss.backward()
-            backward = time.perf_counter() - began
-        return self.seconds | {
-            "language model": forward - sum(self.seconds.values()),
-            "forward": forward,
-            "backward": backward,
-            "step": forward + backward,
-            "forward MB": forward_mb[0],
-            "backward MB": backward_mb[0],
-        }
+        return {"forward MB": forward_mb[0], "backward MB": backward_mb[0]}
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -105,13 +108,12 @@ class Contestant:
 
 
 def alternate(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[dict[str, float]]]:
-    """One step of each in turn, after one of each to warm up."""
+    """One step of each in turn, after one of each to measure its memory."""
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
-    for number in range(rounds + 1):
+    memory = {name: contestant.memory() for name, contestant in contestants.items()}
+    for _ in range(rounds):
         for name, contestant in contestants.items():
-            measured = contestant.step()
-            if number:
-                taken[name].append(measured)
+            taken[name].append(contestant.step() | memory[name])
     return taken
 
 
@@ -269,13 +271,19 @@ def _our_config(size: Size, style: str, **more: Any) -> FlamingoConfig:
 
 @contextmanager
 def memory_peak() -> Iterator[list[float]]:
-    """Megabytes by which resident memory rose at most while this was open; Linux alone knows it."""
-    peak = [0.0]
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    """Megabytes by which resident memory rose at most while this was open; Linux with glibc alone knows it.
+
+    Blocks of 64 KiB and more are mapped one by one meanwhile and given back when they are freed: memory that the
+    allocator keeps for later would hide what the next step takes.
+    """
+    peak, libc = [0.0], ctypes.CDLL("libc.so.6")
+    libc.mallopt(M_MMAP_THRESHOLD, 1 << 16)
+    libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the high-water mark starts again
     before = _status("VmRSS")
     yield peak
     peak[0] = (_status("VmHWM") - before) / 1e3
+    libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)
 
 
 def _status(key: str) -> float:
