@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from .input_checks import check_media, check_text
+from .input_checks import check_key_values, check_media, check_text
 
 
 class FlamingoGeneration:
@@ -46,7 +46,9 @@ class FlamingoGeneration:
         assistant = kwargs.get("assistant_model")
         if assistant is None and assistant_media is not None:
             media_key_values = assistant_media  # this model is the assistant, and these are its own
-        elif media_key_values is None:
+        if media_key_values is not None:
+            check_key_values(model.config, input_ids, media_key_values)
+        else:
             check_media(input_ids, model.config.image_token_id, pixel_values, num_images, num_frames)
         if pixel_values is not None and media_key_values is None:
             media_key_values = model.project_media(model.encode_media(pixel_values, num_images, num_frames))

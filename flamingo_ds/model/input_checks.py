@@ -52,6 +52,8 @@ def check_text(
     """
     if input_ids.ndim != 2 or 0 in input_ids.shape:
         raise ValueError(f"input_ids has shape {tuple(input_ids.shape)}; expected (B, L) of at least one token")
+    if input_ids.is_floating_point():
+        raise ValueError(f"input_ids is of type {input_ids.dtype}; expected integers")
     length, context = input_ids.shape[1] + new_tokens, config.context_length
     if context is not None and length > context:
         asked = f" and {new_tokens} new ones" if new_tokens else ""
@@ -69,6 +71,22 @@ def check_text(
             )
         if empty := (attention_mask.sum(-1) == 0).nonzero().flatten().tolist():
             raise ValueError(f"rows {empty} of attention_mask are all padding; expected a token in each")
+
+
+def check_key_values(config: FlamingoConfig, input_ids: torch.Tensor, key_values: torch.Tensor) -> None:
+    """Refuse keys and values of another shape than this model's.
+
+    Raises:
+        ValueError: its shape and the one expected.
+    """
+    inner = 2 * config.cross_attention_heads * config.cross_attention_head_width
+    batch, blocks, latents = input_ids.shape[0], len(config.gated_block_indices), config.resampler_latents
+    shape = tuple(key_values.shape)
+    if len(shape) != 5 or (*shape[:2], *shape[3:]) != (batch, blocks, latents, inner):
+        raise ValueError(f"media_key_values has shape {shape}; expected ({batch}, {blocks}, T, {latents}, {inner})")
+    named = int((input_ids == config.image_token_id).sum(-1).max())
+    if named > shape[2]:
+        raise ValueError(f"the text names {named} images but media_key_values holds {shape[2]}")
 
 
 def check_media(

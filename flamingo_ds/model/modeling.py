@@ -21,7 +21,7 @@ from .chunked_cross_entropy import IGNORED, applies_to, summed_loss_instead_of_l
 from .configuration import FlamingoConfig
 from .decoder_blocks import decoder_blocks, gated_blocks_before
 from .generation import FlamingoGeneration
-from .input_checks import check_media, check_shapes, check_text
+from .input_checks import check_key_values, check_media, check_shapes, check_text
 from .media_mask import by_image_pays, media_ids_from, media_view
 from .new_tokens import embed, merge, new_token_logits
 from .perceiver_resampler import PerceiverResampler
@@ -232,7 +232,9 @@ class FlamingoForConditionalGeneration(FlamingoGeneration, PreTrainedModel, Gene
                 raise ValueError("media_ids is None with a cache; expected the new tokens' own, from the whole text")
             media_ids = self._media_ids(input_ids)
             check_text(self.config, input_ids, attention_mask)
-            if media_key_values is None:
+            if media_key_values is not None:
+                check_key_values(self.config, input_ids, media_key_values)
+            else:
                 check_media(input_ids, self.config.image_token_id, pixel_values, num_images, num_frames)
         media = media_key_values
         if media is None and pixel_values is not None:
@@ -261,12 +263,12 @@ class FlamingoForConditionalGeneration(FlamingoGeneration, PreTrainedModel, Gene
     def _loss(
         self, logits: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | int | None, chunked: bool
     ) -> torch.Tensor:
-        """Mean over the labels, or the sum over ``num_items``; with ``chunked``, ``logits`` is the sum already."""
-        if not chunked:
-            return self.loss_function(logits, labels, vocab_size=logits.shape[-1], num_items_in_batch=num_items)
+        """Sum over the labels by ``num_items``, or their number; with ``chunked``, ``logits`` is the sum already."""
         if num_items is None:
-            num_items = (labels[:, 1:] != IGNORED).sum().clamp(min=1)
-        return logits.sum() / num_items
+            num_items = (labels[:, 1:] != IGNORED).sum().clamp(min=1)  # nothing to predict is a loss of 0, not 0 / 0
+        if chunked:
+            return logits.sum() / num_items
+        return self.loss_function(logits, labels, vocab_size=logits.shape[-1], num_items_in_batch=num_items)
 
     def _head(self, labels: torch.Tensor | None) -> AbstractContextManager[None]:
         """The LM's head with the new tokens' rows: giving logits, or where there are labels their summed loss."""

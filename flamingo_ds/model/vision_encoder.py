@@ -50,8 +50,11 @@ def encode_images(
         (N, P, D).
 
     Raises:
-        ValueError: images smaller than a patch.
+        ValueError: images of another number of channels, or smaller than a patch.
     """
+    channels = getattr(encoder.config, "num_channels", 3)
+    if pixel_values.shape[1] != channels:
+        raise ValueError(f"images have {pixel_values.shape[1]} channels; expected {channels}")
     trains = any(parameter.requires_grad for parameter in encoder.parameters())
     with contextlib.nullcontext() if trains else torch.no_grad():
         if features == "grid":

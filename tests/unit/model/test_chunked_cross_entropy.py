@@ -98,6 +98,15 @@ def test_in_training_logits_are_not_kept_and_in_evaluation_they_are():
     assert model.train()(**inputs).logits is not None
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_to_predict_is_a_loss_of_zero(training):
+    model, inputs = tiny_flamingo().train(training), tiny_batch().tensors()
+    loss = model(**inputs | {"labels": torch.full_like(inputs["labels"], -100)}).loss
+    assert loss.item() == 0
+    loss.backward()
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
 def test_a_cap_on_the_logits_is_kept():
     model = tiny_flamingo(tiny_text_config("gemma3_text", final_logit_softcapping=2.0)).train()
     assert not applies_to(model.config.text_config)

@@ -110,7 +110,34 @@ def no_text(inputs):
     inputs["input_ids"] = inputs["input_ids"][:, :0]
 
 
+def four_channels(inputs):
+    inputs["pixel_values"] = torch.zeros(2, 2, 1, 4, IMAGE_SIZE, IMAGE_SIZE)
+
+
+def less_than_a_patch(inputs):
+    inputs["pixel_values"] = inputs["pixel_values"][..., :4]
+
+
+def fractions_of_tokens(inputs):
+    inputs["input_ids"] = inputs["input_ids"].float()
+
+
+def keys_of_another_model(inputs):
+    without_images(inputs)
+    inputs["media_key_values"] = torch.zeros(2, 3, 2, 4, 60)
+
+
+def keys_of_too_few_images(inputs):
+    without_images(inputs)
+    inputs["media_key_values"] = torch.zeros(2, 3, 1, 4, 64)
+
+
 MISTAKES = {
+    four_channels: r"images have 4 channels; expected 3",
+    less_than_a_patch: r"images are 16 x 4; expected at least a patch, 8",
+    fractions_of_tokens: r"input_ids is of type torch.float32; expected integers",
+    keys_of_another_model: r"media_key_values has shape \(2, 3, 2, 4, 60\); expected \(2, 3, T, 4, 64\)",
+    keys_of_too_few_images: r"the text names 2 images but media_key_values holds 1",
     without_images: r"names \[2, 1\] images a sequence but \[0, 0\] were given",
     one_image_less: r"names \[2, 1\] images a sequence but \[1, 1\] were given",
     one_image_more: r"names \[2, 1\] images a sequence but \[2, 2\] were given",
@@ -162,6 +189,6 @@ def test_a_cache_wants_media_ids(model):
 
 def test_a_trainer_s_batch_is_not_looked_at(model, monkeypatch):
     """Looking at values waits for the GPU; such batches were checked where they were made."""
-    for check in ("check_text", "check_media"):
+    for check in ("check_text", "check_media", "check_key_values"):
         monkeypatch.setattr(f"flamingo_ds.model.modeling.{check}", None)
     model(**tiny_batch().tensors())
