@@ -41,8 +41,7 @@ class FlamingoGeneration:
         if input_ids is None:
             raise ValueError("input_ids is None; expected (B, L) of at least one token")
         assistant_media = kwargs.pop("assistant_media_key_values", None)
-        if kwargs.get("past_key_values") is None:
-            check_text(model.config, input_ids, kwargs.get("attention_mask"), self._asked(input_ids, kwargs))
+        self._check(input_ids, kwargs)
         assistant = kwargs.get("assistant_model")
         if assistant is None and assistant_media is not None:
             media_key_values = assistant_media  # this model is the assistant, and these are its own
@@ -58,20 +57,33 @@ class FlamingoGeneration:
             input_ids, *args, media_key_values=media_key_values, **kwargs
         )
 
-    def _asked(self, input_ids: torch.Tensor, kwargs: dict[str, Any]) -> int:
-        """How many new tokens there may be."""
+    def _check(self, input_ids: torch.Tensor, kwargs: dict[str, Any]) -> None:
+        """Refuse what would go wrong in silence."""
         model: Any = self
         config = kwargs.get("generation_config") or model.generation_config
-        if new := kwargs.get("max_new_tokens") or config.max_new_tokens:
-            return int(new)
-        length = kwargs.get("max_length") or config.max_length or 0
-        return max(0, int(length) - input_ids.shape[-1])
+        if kwargs.get("prefill_chunk_size") or getattr(config, "prefill_chunk_size", None):
+            raise ValueError(
+                "prefill_chunk_size is set; expected none, as which image a token sees is told by the whole text"
+            )
+        cache = kwargs.get("past_key_values")
+        cached = 0 if cache is None else cache.get_seq_length()
+        if not cached:
+            check_text(model.config, input_ids, kwargs.get("attention_mask"))
+        elif cached >= input_ids.shape[-1]:
+            raise ValueError(
+                f"input_ids has {input_ids.shape[-1]} tokens with a cache of {cached}; expected the whole text"
+            )
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.LongTensor, assistant_media_key_values: torch.Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         """One step's arguments of ``forward``; media ids come from the whole text so far."""
         model: Any = self
+        context = model.config.context_length
+        if context is not None and input_ids.shape[1] > context:
+            raise ValueError(
+                f"the text has grown to {input_ids.shape[1]} tokens; expected at most {context}, the context"
+            )
         media_ids = model._media_ids(input_ids)
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)  # type: ignore[misc]
         inputs["media_ids"] = media_ids[:, -inputs["input_ids"].shape[1] :]

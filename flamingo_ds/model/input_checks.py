@@ -36,16 +36,13 @@ def check_shapes(pixel_values: torch.Tensor, num_images: torch.Tensor | None, nu
         )
 
 
-def check_text(
-    config: FlamingoConfig, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, new_tokens: int = 0
-) -> None:
+def check_text(config: FlamingoConfig, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> None:
     """Refuse a text that the LM cannot read.
 
     Args:
         config: of the model.
         input_ids: (B, L).
-        attention_mask: (B, L or more) 1 for real tokens.
-        new_tokens: how many more are asked for.
+        attention_mask: (B, L) 1 for real tokens.
 
     Raises:
         ValueError: what it is and what was expected.
@@ -54,17 +51,14 @@ def check_text(
         raise ValueError(f"input_ids has shape {tuple(input_ids.shape)}; expected (B, L) of at least one token")
     if input_ids.is_floating_point():
         raise ValueError(f"input_ids is of type {input_ids.dtype}; expected integers")
-    length, context = input_ids.shape[1] + new_tokens, config.context_length
+    length, context = input_ids.shape[1], config.context_length
     if context is not None and length > context:
-        asked = f" and {new_tokens} new ones" if new_tokens else ""
-        raise ValueError(
-            f"the text has {input_ids.shape[1]} tokens{asked}; expected at most {context}, the language model's context"
-        )
+        raise ValueError(f"the text has {length} tokens; expected at most {context}, the language model's context")
     low, high = int(input_ids.min()), int(input_ids.max())
     if low < 0 or high >= config.vocab_size:
         raise ValueError(f"input_ids has {low if low < 0 else high}; expected ids from 0 to {config.vocab_size - 1}")
     if attention_mask is not None:
-        if attention_mask.shape[0] != input_ids.shape[0] or attention_mask.shape[1] < input_ids.shape[1]:
+        if attention_mask.shape != input_ids.shape:
             raise ValueError(
                 f"attention_mask has shape {tuple(attention_mask.shape)}; "
                 f"expected {tuple(input_ids.shape)} as input_ids"

@@ -37,11 +37,14 @@ class FlamingoOutput(ModelOutput):
         loss: () mean cross-entropy over the labels, or their sum over ``num_items_in_batch``.
         logits: (B, L, V), or None where only the loss was asked for.
         past_key_values: the LM's cache.
+        hidden_states, attentions: the LM's, where they were asked for.
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     past_key_values: Cache | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class FlamingoForConditionalGeneration(FlamingoGeneration, PreTrainedModel, GenerationMixin):
@@ -239,6 +242,8 @@ class FlamingoForConditionalGeneration(FlamingoGeneration, PreTrainedModel, Gene
         media = media_key_values
         if media is None and pixel_values is not None:
             media = self.encode_media(pixel_values, num_images, num_frames)
+        if labels is not None and labels.shape != input_ids.shape:
+            raise ValueError(f"labels has shape {tuple(labels.shape)}; expected {tuple(input_ids.shape)} as input_ids")
         if return_logits is None:
             return_logits = labels is None or not self.training
         # What only some language models take.
@@ -258,7 +263,13 @@ class FlamingoForConditionalGeneration(FlamingoGeneration, PreTrainedModel, Gene
                 **kwargs,
             )
         loss = None if labels is None else self._loss(outputs.logits, labels, num_items_in_batch, chunked)
-        return FlamingoOutput(loss, outputs.logits if return_logits else None, outputs.past_key_values)
+        return FlamingoOutput(
+            loss,
+            outputs.logits if return_logits else None,
+            outputs.past_key_values,
+            outputs.hidden_states,
+            outputs.attentions,
+        )
 
     def _loss(
         self, logits: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | int | None, chunked: bool

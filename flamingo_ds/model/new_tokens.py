@@ -33,6 +33,9 @@ def embed(
     is_new = (input_ids >= first) & (input_ids < first + new_embedding.num_embeddings)
     known = embedding(input_ids.masked_fill(is_new, 0))
     new = new_embedding((input_ids - first).clamp(0, new_embedding.num_embeddings - 1))
+    scale = getattr(embedding, "embed_scale", None)  # Gemma's embedding multiplies its rows, and so these as well
+    if scale is not None:
+        new = new * torch.as_tensor(scale, dtype=new.dtype, device=new.device)
     return torch.where(is_new.unsqueeze(-1), new, known)
 
 

@@ -74,7 +74,7 @@ class FlamingoProcessor(ProcessorMixin):
                 context, images that come out in different sizes, another return type.
         """
         texts = [text] if isinstance(text, str) else list(text or [])
-        if not texts:
+        if not texts or not all(isinstance(prompt, str) for prompt in texts):
             raise ValueError(f"text is {text!r}; expected one prompt or a list of prompts")
         if return_tensors != "pt":
             raise ValueError(f"return_tensors is {return_tensors!r}; expected 'pt'")

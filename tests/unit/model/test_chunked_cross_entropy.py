@@ -117,8 +117,8 @@ def test_a_cap_on_the_logits_is_kept():
 def test_the_head_is_left_as_it_was_even_after_an_error():
     model = tiny_flamingo().train()
     head = model.language_model.get_output_embeddings()
-    with pytest.raises(IndexError):
-        model(**tiny_batch().tensors() | {"labels": torch.zeros(2, 3, dtype=torch.long)})
+    with pytest.raises((IndexError, RuntimeError)):
+        model(**tiny_batch().tensors() | {"labels": torch.full((2, 9), 500)})
     assert "forward" not in head.__dict__
 
 

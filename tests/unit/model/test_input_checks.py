@@ -167,11 +167,34 @@ def test_a_mistake_is_named(call, mistake):
         call(**inputs)
 
 
-def test_new_tokens_count_for_the_context(model):
-    with pytest.raises(ValueError, match="the text has 9 tokens and 4 new ones; expected at most 12"):
-        model.generate(**good(), max_new_tokens=4, pad_token_id=PAD_ID)
-    with pytest.raises(ValueError, match="the text has 9 tokens and 11 new ones; expected at most 12"):
-        model.generate(**good(), max_length=20, pad_token_id=PAD_ID)
+def test_new_tokens_count_for_the_context_when_they_are_there(model):
+    """A limit that is never reached hurts nobody: pipelines ask for 256 tokens of their own accord."""
+    with pytest.raises(ValueError, match="the text has grown to 13 tokens; expected at most 12"):
+        model.generate(**good(), max_new_tokens=20, pad_token_id=PAD_ID, eos_token_id=None)
+    assert model.generate(**good(), max_new_tokens=3, pad_token_id=PAD_ID, eos_token_id=None).shape == (2, 12)
+
+
+def test_only_the_new_tokens_beside_a_cache(model):
+    inputs = good()
+    cache = model(**inputs, use_cache=True).past_key_values
+    with pytest.raises(ValueError, match="input_ids has 1 tokens with a cache of 9; expected the whole text"):
+        model.generate(input_ids=torch.tensor([[5], [6]]), past_key_values=cache, max_new_tokens=1)
+
+
+def test_a_prompt_read_in_chunks(model):
+    with pytest.raises(ValueError, match="prefill_chunk_size is set; expected none"):
+        model.generate(**good(), max_new_tokens=1, prefill_chunk_size=3)
+
+
+def test_labels_of_another_shape(model):
+    with pytest.raises(ValueError, match=r"labels has shape \(2, 8\); expected \(2, 9\) as input_ids"):
+        model(**good(), labels=good()["input_ids"][:, 1:])
+
+
+def test_hidden_states_are_passed_on(model):
+    assert len(model(**good(), output_hidden_states=True).hidden_states) == 4
+    made = model.generate(**good(), max_new_tokens=2, output_hidden_states=True, return_dict_in_generate=True)
+    assert len(made.hidden_states) == 2
 
 
 def test_generate_without_a_text(model):

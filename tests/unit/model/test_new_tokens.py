@@ -5,7 +5,7 @@ import torch
 
 from flamingo_ds.model import FlamingoForConditionalGeneration
 from flamingo_ds.model.new_tokens import splice
-from tests.tiny import IMAGE_ID, VOCABULARY, tiny_batch, tiny_flamingo, tiny_text_config
+from tests.tiny import FAMILIES, IMAGE_ID, VOCABULARY, tiny_batch, tiny_flamingo, tiny_text_config
 
 # (head tied to the embedding, rows of the LM's matrix, first new id): with 112 rows the LM's matrix is padded past its
 # tokenizer and the new tokens stand in for padding rows; with 97 rows one of them does and one reaches past the end.
@@ -126,3 +126,14 @@ def test_a_frozen_matrix_stays_frozen():
     model = tiny_flamingo()
     model.merge_new_tokens()
     assert not any(parameter.requires_grad for parameter in model.language_model.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_merging_changes_no_family_s_logits(family):
+    """Gemma scales what it embeds: the new rows too, before and after."""
+    model, inputs = tiny_flamingo(tiny_text_config(family)), tiny_batch().tensors()
+    before = model(**inputs).logits
+    model.merge_new_tokens()
+    # One product over all rows or two over parts of them: fp32 rounding, logits of order 5.
+    assert torch.allclose(model(**inputs).logits, before, rtol=0, atol=1e-4)
