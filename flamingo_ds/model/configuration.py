@@ -12,6 +12,17 @@ VISION_FEATURES = ("pre_norm", "post_norm", "grid")
 # Which images a token sees: the last one before it (paper), the next one after it (p_next), all before it (ablation).
 MEDIA_RULES = ("last", "next", "all_previous")
 
+POSITIVE = (
+    "resampler_width",
+    "resampler_depth",
+    "resampler_latents",
+    "resampler_heads",
+    "resampler_head_width",
+    "cross_attention_heads",
+    "cross_attention_head_width",
+    "feed_forward_multiplier",
+)
+
 
 class FlamingoConfig(PreTrainedConfig):
     """Everything needed to build :class:`FlamingoForConditionalGeneration` without weights.
@@ -140,6 +151,9 @@ class FlamingoConfig(PreTrainedConfig):
             raise ValueError(f"max_frames is {self.max_frames}; expected 0 (no temporal encodings) or more")
 
     def _check_placement(self) -> None:
+        for name in POSITIVE:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         blocks = self.text_config.num_hidden_layers
         if self.cross_attention_every < 1:
             raise ValueError(f"cross_attention_every is {self.cross_attention_every}; expected at least 1")

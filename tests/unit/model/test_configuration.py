@@ -60,6 +60,8 @@ def test_the_lm_decides_what_is_tied(tied):
             {"vision_config": {"model_type": "vit"}},
             "vision_config has model_type 'vit'; expected one of clip_vision_model",
         ),
+        ({"cross_attention_heads": 1000}, "cross_attention_head_width is 0; expected at least 1"),
+        ({"resampler_latents": 0}, "resampler_latents is 0; expected at least 1"),
         ({"image_token_id": 98}, "image_token_id is 98; the vocabulary has room for ids 0 to 97"),
         ({"eoc_token_id": -1}, "eoc_token_id is -1; the vocabulary has room for ids 0 to 97"),
         ({"cross_attention_every": 0}, "cross_attention_every is 0; expected at least 1"),
