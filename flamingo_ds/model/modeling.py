@@ -250,18 +250,43 @@ class FlamingoForConditionalGeneration(FlamingoGeneration, PreTrainedModel, Gene
         known = inspect.signature(self.language_model.forward).parameters
         special = {"position_ids": position_ids, "logits_to_keep": logits_to_keep or None}
         kwargs |= {name: value for name, value in special.items() if value is not None and name in known}
+        return self.decode(
+            embed(self.language_model, self.new_token_embedding, input_ids, self.config.first_new_token_id),
+            media,
+            media_ids,
+            labels,
+            num_items_in_batch,
+            return_logits,
+            projected=media_key_values is not None,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            use_cache=bool(use_cache),
+            **kwargs,
+        )
+
+    def decode(
+        self,
+        embeddings: torch.Tensor,
+        media: torch.Tensor | None,
+        media_ids: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        return_logits: bool = True,
+        projected: bool = False,
+        **kwargs: Any,
+    ) -> FlamingoOutput:
+        """From where text and images have come together: the LM with its gated blocks, and the loss.
+
+        Args:
+            embeddings: (B, L, H).
+            media: (B, T, R, D) latents, or with ``projected`` (B, J, T, R, 2 I) keys and values, or None.
+            media_ids, labels, num_items_in_batch, return_logits: as in :meth:`forward`.
+            projected: see ``media``.
+            kwargs: the LM's own.
+        """
         chunked = labels is not None and not return_logits and applies_to(self.config.text_config)
         with self._head(labels if chunked else None):
-            outputs = self._run_language_model(
-                embed(self.language_model, self.new_token_embedding, input_ids, self.config.first_new_token_id),
-                media,
-                media_ids,
-                projected=media_key_values is not None,
-                attention_mask=attention_mask,
-                past_key_values=past_key_values,
-                use_cache=bool(use_cache),
-                **kwargs,
-            )
+            outputs = self._run_language_model(embeddings, media, media_ids, projected, **kwargs)
         loss = None if labels is None else self._loss(outputs.logits, labels, num_items_in_batch, chunked)
         return FlamingoOutput(
             loss,
