@@ -1,17 +1,21 @@
 """How a finished model is laid out over ranks, from outside; the only place beside checkpoint/ that knows DeepSpeed."""
 
-from .activation_checkpointing import apply_activation_checkpointing
 from .engine import StepResult, TrainEngine
 from .launch import Launch, init_distributed, read_launch, shutdown
-from .zero import ZeroEngine
+from .materialize import ReadWeight, parameters_on_meta
+from .plan import ParallelPlan, build_engine
+from .topology import Topology
 
 __all__ = [
     "Launch",
+    "ParallelPlan",
+    "ReadWeight",
     "StepResult",
+    "Topology",
     "TrainEngine",
-    "ZeroEngine",
-    "apply_activation_checkpointing",
+    "build_engine",
     "init_distributed",
+    "parameters_on_meta",
     "read_launch",
     "shutdown",
 ]

@@ -1,6 +1,6 @@
 """What the training loop knows of a layout: nothing but this."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,10 +65,20 @@ class TrainEngine(Protocol):
         """Tanh of every gate by ``gate/BLOCK/attn`` and ``gate/BLOCK/ffw``."""
         ...
 
-    def full_state(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-        """For each trainable parameter its canonical name, fp32 ``weight``, ``exp_avg`` and ``exp_avg_sq``, whole."""
+    def share(self) -> tuple[int, int]:
+        """This rank's place among the ranks whose :meth:`full_state` is the same, and how many they are."""
         ...
 
-    def load_full_state(self, state: Iterable[tuple[str, Mapping[str, torch.Tensor]]], step: int) -> None:
-        """The inverse of :meth:`full_state`; ``step`` is the number of optimizer steps done."""
+    def full_state(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+        """For each trainable parameter its canonical name, fp32 ``weight``, ``exp_avg`` and ``exp_avg_sq``, whole.
+
+        Of this rank's stage only, where there are several; all stages together give each name once.
+        """
+        ...
+
+    def load_full_state(self, state: Mapping[str, Mapping[str, torch.Tensor]], step: int) -> None:
+        """The inverse of :meth:`full_state`: ``state`` by canonical name, of which the engine asks for its own.
+
+        ``step`` is the number of optimizer steps done.
+        """
         ...

@@ -7,6 +7,7 @@ is left keeps its canonical name.
 Legend: B sequences, L tokens, H LM width, T images, R latents, D their width, V words.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +122,15 @@ def prune(model: FlamingoForConditionalGeneration, bounds: tuple[int, ...], stag
         _replace(language_model, family.on_last, nn.Identity())
 
 
+def _canonical_names(model: nn.Module) -> dict[str, str]:
+    """Every name of every parameter -> the one that the whole model calls it by, the first where it is tied."""
+    first: dict[int, str] = {}
+    return {
+        name: first.setdefault(id(parameter), name)
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+    }
+
+
 def _replace(language_model: nn.Module, paths: tuple[str, ...], module: nn.Module) -> None:
     for path in paths:
         parent, _, name = path.rpartition(".")
@@ -146,11 +156,27 @@ class FlamingoStage(nn.Module):
     def __init__(self, model: FlamingoForConditionalGeneration, bounds: tuple[int, ...], stage: int) -> None:
         super().__init__()
         self.is_first, self.is_last = stage == 0, stage == len(bounds) - 2
+        self.canonical = _canonical_names(model)
         gated = model.config.gated_block_indices
         self.media_comes_in = not self.is_first and any(index >= bounds[stage] for index in gated)
         self.media_goes_on = any(index >= bounds[stage + 1] for index in gated)
         prune(model, bounds, stage)
         self.model = model
+
+    def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters by canonical name; a tied weight is the first stage's."""
+        copies = {id(parameter) for _, parameter in self.tied_parameters()} if not self.is_first else set()
+        for name, parameter in self.model.named_parameters():
+            if id(parameter) not in copies:
+                yield name, parameter
+
+    def tied_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters that first and last stage both have, by canonical name."""
+        tied = {name for alias, name in self.canonical.items() if alias != name}
+        if self.is_first or self.is_last:
+            for name, parameter in self.model.named_parameters():
+                if self.canonical[name] in tied:
+                    yield self.canonical[name], parameter
 
     def forward(self, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor] | torch.Tensor:
         """One micro-batch through this stage.

@@ -1,7 +1,6 @@
 """Data parallelism with ZeRO stages 0 to 3: a finished model wrapped from outside by DeepSpeed."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import deepspeed
@@ -13,7 +12,8 @@ from ..batch import FlamingoBatch
 from ..config import DeepSpeedSettings
 from ..model.tanh_gate import TanhGate
 from .engine import StepResult, WeightedBatch
-from .fp32_state import get_full_state, set_full_state, set_optimizer_step, start_optimizer_state
+from .fp32_state import get_full_state, set_full_state, set_optimizer_step
+from .wrap import count_over_ranks, gate_name, set_learning_rate, wrap
 
 
 class ZeroEngine:
@@ -29,9 +29,7 @@ class ZeroEngine:
         # Taken before wrapping: below, every rank must visit the same parameters in the same order.
         self.trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.dtype = torch.bfloat16 if settings.content["bf16"]["enabled"] else torch.float32
-        with _float_buffers_kept(model):
-            self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings.content)
-        start_optimizer_state(self.engine)
+        self.engine = wrap(model, optimizer, settings)
         self.device = self.engine.device
         self.world_size = dist.get_world_size()
 
@@ -44,9 +42,8 @@ class ZeroEngine:
         does not depend on how the batch is cut over ranks and micro-steps. DeepSpeed averages gradients over ranks,
         hence the factor ``world_size``.
         """
-        targets, counters = self._sum_over_ranks(micro_batches, counters)
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+        targets, counters = count_over_ranks(micro_batches, counters, self.device)
+        set_learning_rate(self.engine, learning_rate)
         self.engine.train()
         sums = {name: torch.zeros((), device=self.device) for name in targets}
         for number, micro in enumerate(micro_batches):
@@ -84,33 +81,22 @@ class ZeroEngine:
             if isinstance(module, TanhGate)
         }
         with deepspeed.zero.GatheredParameters(list(gates.values()), enabled=self._is_sharded()):
-            return {_gate_name(name): gate.detach().float().tanh().item() for name, gate in gates.items()}
+            return {gate_name(name): gate.detach().float().tanh().item() for name, gate in gates.items()}
+
+    def share(self) -> tuple[int, int]:
+        """See :meth:`TrainEngine.share`."""
+        return dist.get_rank(), self.world_size
 
     def full_state(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
         """See :meth:`TrainEngine.full_state`; one parameter at a time is whole in memory."""
         for name, parameter in self.trainable.items():
             yield name, get_full_state(self.engine, parameter)
 
-    def load_full_state(self, state: Iterable[tuple[str, Mapping[str, torch.Tensor]]], step: int) -> None:
+    def load_full_state(self, state: Mapping[str, Mapping[str, torch.Tensor]], step: int) -> None:
         """See :meth:`TrainEngine.load_full_state`. The model must have been built with the same weights."""
         set_optimizer_step(self.engine, step)
-        for name, tensors in state:
-            set_full_state(self.engine, self.trainable[name], tensors)
-
-    def _sum_over_ranks(
-        self, micro_batches: Sequence[WeightedBatch], counters: Mapping[str, int]
-    ) -> tuple[dict[str, int], dict[str, int]]:
-        """Predicted tokens of each dataset, and the counters, in one reduction."""
-        targets = {micro.dataset: 0 for micro in micro_batches}
-        for micro in micro_batches:
-            targets[micro.dataset] += micro.batch.num_targets()
-        total = torch.tensor([*targets.values(), *counters.values()], dtype=torch.int64, device=self.device)
-        dist.all_reduce(total)
-        summed = total.tolist()
-        return (
-            dict(zip(targets, summed[: len(targets)], strict=True)),
-            dict(zip(counters, summed[len(targets) :], strict=True)),
-        )
+        for name, parameter in self.trainable.items():
+            set_full_state(self.engine, parameter, state[name])
 
     def _step(self) -> float:
         """Clip and update; the global gradient norm before clipping."""
@@ -125,25 +111,3 @@ class ZeroEngine:
 
     def _is_sharded(self) -> bool:
         return bool(self.engine.zero_optimization_partition_weights())
-
-
-def _gate_name(parameter: str) -> str:
-    """``gated_cross_attention.4.attention_gate.gate`` -> ``gate/4/attn``."""
-    _, block, kind, _ = parameter.rsplit(".", 3)
-    return f"gate/{block}/{'attn' if kind == 'attention_gate' else 'ffw'}"
-
-
-@contextmanager
-def _float_buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Keep buffers as they are while DeepSpeed casts the module.
-
-    Rotary frequencies are fp32 buffers; in bf16 they are wrong from the third digit on, and the trained model would
-    differ from the exported one, which transformers loads with fp32 frequencies.
-    """
-    kept: dict[str, Any] = {
-        name: buffer.clone() for name, buffer in model.named_buffers() if buffer.is_floating_point()
-    }
-    yield
-    for name, buffer in model.named_buffers():
-        if name in kept:
-            buffer.data = kept[name].to(buffer.device)

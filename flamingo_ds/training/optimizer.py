@@ -22,7 +22,8 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
     no_decay: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            spared = parameter.ndim < 2 or name.startswith(WITHOUT_DECAY)
+            shape = getattr(parameter, "ds_shape", parameter.shape)  # ZeRO-3 hides it behind an empty tensor
+            spared = len(shape) < 2 or name.startswith(WITHOUT_DECAY)
             (no_decay if spared else decay).append(parameter)
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=config.betas, eps=config.eps)

@@ -4,22 +4,39 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import CLIPVisionConfig, LlamaConfig
+from transformers import AutoConfig, CLIPVisionConfig
 
 from flamingo_ds.batch import IGNORED_LABEL, FlamingoBatch
 from flamingo_ds.config import DeepSpeedSettings
 from flamingo_ds.config.schema import OptimizerConfig
 from flamingo_ds.data import MicroBatch
 from flamingo_ds.model import FlamingoConfig, FlamingoForConditionalGeneration
-from flamingo_ds.model.decoder_blocks import decoder_blocks
 from flamingo_ds.model.freeze import FreezeRow, apply_freeze_table
-from flamingo_ds.parallel import ZeroEngine, apply_activation_checkpointing
+from flamingo_ds.parallel import ParallelPlan, Topology, TrainEngine, build_engine, parameters_on_meta
 from flamingo_ds.training.optimizer import build_optimizer
 
 OPTIMIZER = OptimizerConfig(max_grad_norm=0.5)
 RATES = (0.0, 3e-3, 2e-3, 1e-3, 3e-3, 2e-3)
 WEIGHTS = {"pairs": 0.3, "pages": 1.0}
 VOCABULARY, IMAGE, EOC = 50, 50, 51
+BLOCKS = 4
+TEXT: dict[str, dict[str, Any]] = {
+    "llama": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": BLOCKS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
+    "opt": {
+        "hidden_size": 32,
+        "word_embed_proj_dim": 32,
+        "ffn_dim": 64,
+        "num_hidden_layers": BLOCKS,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 32,
+    },
+}
 
 
 @dataclass
@@ -30,20 +47,14 @@ class Outcome:
     grad_norms: list[float] = field(default_factory=list)
     state: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
     logits: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    gates: dict[str, float] = field(default_factory=dict)
 
 
-def tiny_model(tied: bool = False) -> FlamingoForConditionalGeneration:
-    """Two LM blocks, gates at 0.5: at 0 every gradient inside a gated block is 0 and a test would prove nothing."""
+def tiny_model(family: str = "llama", tied: bool = False) -> FlamingoForConditionalGeneration:
+    """Four LM blocks, gates at 0.5: at 0 every gradient inside a gated block is 0 and a test would prove nothing."""
     torch.manual_seed(0)
-    text = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=tied,
-        pad_token_id=0,
+    text = AutoConfig.for_model(
+        family, **TEXT[family], vocab_size=VOCABULARY, tie_word_embeddings=tied, pad_token_id=0
     )
     vision = CLIPVisionConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4
@@ -106,9 +117,9 @@ def micro_batches(step: int, rank: int, world_size: int, micro_steps: int) -> li
     return cut
 
 
-def train_serial(steps: range, tied: bool = False) -> Outcome:
+def train_serial(steps: range, family: str = "llama", tied: bool = False) -> Outcome:
     """The reference: plain PyTorch on the whole batch, by the definition of the loss."""
-    model = tiny_model(tied)
+    model = tiny_model(family, tied)
     optimizer = build_optimizer(model, OPTIMIZER)
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     outcome = Outcome()
@@ -131,49 +142,90 @@ def train_serial(steps: range, tied: bool = False) -> Outcome:
     return outcome
 
 
-def build_engine(
-    stage: int,
-    checkpointing: bool,
-    bf16: bool = False,
-    tied: bool = False,
-    weights: dict[str, torch.Tensor] | None = None,
-) -> ZeroEngine:
-    """The tiny model under a ZeRO stage; thresholds of 0, so that stage 3 really shards such small weights."""
-    model = tiny_model(tied)
-    model.load_state_dict(weights or {}, strict=False)
-    if checkpointing:
-        for blocks in (decoder_blocks(model.language_model), model.gated_cross_attention.values()):
-            apply_activation_checkpointing(blocks, 1)
-    zero: dict[str, Any] = {"stage": stage}
-    if stage == 3:
-        zero |= {"stage3_param_persistence_threshold": 0, "stage3_model_persistence_threshold": 0}
-    content = {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": OPTIMIZER.max_grad_norm,
-        "bf16": {"enabled": bf16},
-        "zero_optimization": zero,
-        "steps_per_print": 10**9,
-    }
-    return ZeroEngine(model, build_optimizer(model, OPTIMIZER), DeepSpeedSettings(content, stage))
+@dataclass(frozen=True)
+class Layout:
+    """How the tiny model is laid out; the defaults are one plain replica a rank."""
+
+    zero: int = 1
+    stages: int = 1
+    shard_frozen: bool = False
+    reshard: bool = True
+    checkpoint_every: int = 0
+    micro_steps: int = 1
+    bf16: bool = False
+    family: str = "llama"
+    tied: bool = False
+
+    def settings(self, steps: int) -> DeepSpeedSettings:
+        """Thresholds of 0, so that stage 3 really shards such small weights."""
+        zero: dict[str, Any] = {"stage": self.zero}
+        if self.zero == 3:
+            zero |= {"stage3_param_persistence_threshold": 0, "stage3_model_persistence_threshold": 0}
+        content = {
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": steps if self.stages > 1 else 1,
+            "gradient_clipping": OPTIMIZER.max_grad_norm,
+            "bf16": {"enabled": self.bf16},
+            "zero_optimization": zero,
+            "steps_per_print": 10**9,
+        }
+        if self.stages > 1 and self.bf16:
+            content["data_types"] = {"grad_accum_dtype": "fp32"}
+        return DeepSpeedSettings(content, self.zero)
+
+    def topology(self) -> Topology:
+        """Of this rank."""
+        return Topology(torch.distributed.get_rank(), torch.distributed.get_world_size(), self.stages)
+
+    def plan(self) -> ParallelPlan:
+        """Of this rank; the cut leaves stages of different depth where the blocks do not divide."""
+        bounds = tuple(BLOCKS * stage // self.stages for stage in range(self.stages)) + (BLOCKS,)
+        settings = self.settings(len(WEIGHTS) * self.micro_steps)
+        return ParallelPlan(
+            self.topology(), settings, bounds, self.shard_frozen, self.reshard, self.checkpoint_every
+        )
 
 
-def train_steps(engine: ZeroEngine, steps: range, micro_steps: int = 1) -> Outcome:
+def build(layout: Layout, weights: dict[str, torch.Tensor] | None = None) -> TrainEngine:
+    """The tiny model laid out, its weights read one by one as a run reads them, ``weights`` before its own."""
+    whole = tiny_model(layout.family, layout.tied)
+    initial = whole.state_dict(keep_vars=False) | (weights or {})
+    with parameters_on_meta():
+        skeleton = tiny_model(layout.family, layout.tied)
+    return build_engine(
+        skeleton, lambda name: initial[name], layout.plan(), lambda model: build_optimizer(model, OPTIMIZER)
+    )
+
+
+def train_steps(engine: TrainEngine, layout: Layout, steps: range) -> Outcome:
     """Train some steps and take the state out."""
-    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    topology = layout.topology()
     outcome = Outcome()
     for step in steps:
-        result = engine.train_step(micro_batches(step, rank, world_size, micro_steps), RATES[step], {"ranks": 1})
-        assert result.counters == {"ranks": world_size}
+        micro = micro_batches(step, topology.data_rank, topology.data_ranks, layout.micro_steps)
+        if not topology.is_first:
+            micro = [MicroBatch(one.dataset, one.weight, one.batch[:0]) for one in micro]
+        result = engine.train_step(micro, RATES[step], {"ranks": 1})
+        assert result.counters == {"ranks": topology.world_size}
         outcome.losses.append(result.losses)
         outcome.grad_norms.append(result.grad_norm)
     outcome.state = dict(engine.full_state())
     outcome.logits = engine.logits(global_batch(99, "pages"))
+    outcome.gates = engine.gates()
     return outcome
 
 
-def train_parallel(
-    stage: int, checkpointing: bool, steps: range, micro_steps: int = 1, bf16: bool = False, tied: bool = False
-) -> Outcome:
+def train_parallel(layout: Layout, steps: range) -> Outcome:
     """The same training laid out over the ranks of the pool."""
-    return train_steps(build_engine(stage, checkpointing, bf16, tied), steps, micro_steps)
+    return train_steps(build(layout), layout, steps)
+
+
+def whole_outcome(outcomes: list[Outcome]) -> Outcome:
+    """What the ranks of one run gave, put together: every stage has its own part of the state."""
+    first = outcomes[0]
+    for other in outcomes[1:]:
+        assert other.losses == first.losses
+        assert other.grad_norms == first.grad_norms
+        assert other.gates == first.gates
+        first.state |= other.state
+    return first

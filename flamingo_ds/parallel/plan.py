@@ -1,0 +1,133 @@
+"""Laying a model out over ranks, from outside and in a stated order; the model never knows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from ..config import DeepSpeedSettings
+from ..model import FlamingoForConditionalGeneration
+from ..model.decoder_blocks import decoder_blocks
+from .activation_checkpointing import apply_activation_checkpointing
+from .engine import TrainEngine
+from .materialize import Filler, ReadWeight, hold, parameter_slots
+from .pipeline import PipelineEngine
+from .shard_frozen import fill_and_shard, frozen_units, hollow
+from .stage import FlamingoStage, PassThrough
+from .topology import Topology
+from .zero import ZeroEngine
+
+BuildOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class ParallelPlan:
+    """A layout, complete and checked.
+
+    Attributes:
+        topology: of this rank.
+        settings: of DeepSpeed.
+        bounds: of the stages, see :func:`flamingo_ds.parallel.stage.prune`; one stage: all blocks.
+        shard_frozen: shard a stage's frozen weights over its replicas.
+        reshard_after_forward: see :func:`flamingo_ds.parallel.shard_frozen.fill_and_shard`.
+        checkpoint_every: recompute every n-th block; 0 for none.
+    """
+
+    topology: Topology
+    settings: DeepSpeedSettings
+    bounds: tuple[int, ...]
+    shard_frozen: bool = False
+    reshard_after_forward: bool = True
+    checkpoint_every: int = 0
+
+    def __str__(self) -> str:
+        """For people: logs, checkpoints, the dry run."""
+        topology = self.topology
+        if topology.stages == 1:
+            return f"ZeRO-{self.settings.zero_stage} on {topology.world_size} ranks"
+        sharded = ", frozen weights sharded" if self.shard_frozen else ""
+        return f"pipeline of {topology.stages} stages x data {topology.data_ranks}, ZeRO-1{sharded}"
+
+
+def build_engine(
+    skeleton: FlamingoForConditionalGeneration, read: ReadWeight, plan: ParallelPlan, build_optimizer: BuildOptimizer
+) -> TrainEngine:
+    """Lay a model out over the ranks of the process group. Collective.
+
+    Args:
+        skeleton: with its parameters on the meta device, frozen by its table; changed in place.
+        read: initial weights by canonical name.
+        plan: the layout.
+        build_optimizer: over the trainable parameters of a module.
+    """
+    return _zero(skeleton, read, plan, build_optimizer) if plan.topology.stages == 1 else _pipeline(
+        skeleton, read, plan, build_optimizer
+    )
+
+
+def _zero(
+    model: FlamingoForConditionalGeneration, read: ReadWeight, plan: ParallelPlan, build_optimizer: BuildOptimizer
+) -> ZeroEngine:
+    """(1) weights, sharded as they come under stage 3, (2) activation checkpointing, (3) optimizer, (4) DeepSpeed."""
+    filler = _filler(read, plan, dist.group.WORLD)
+    if plan.settings.zero_stage == 3:
+        _fill_sharded(model, filler, plan.settings)
+    else:
+        filler.fill(model, send=False)  # DeepSpeed sends the first rank's weights to all
+    _recompute(model, plan.checkpoint_every)
+    return ZeroEngine(model, build_optimizer(model), plan.settings)
+
+
+def _pipeline(
+    model: FlamingoForConditionalGeneration, read: ReadWeight, plan: ParallelPlan, build_optimizer: BuildOptimizer
+) -> PipelineEngine:
+    """(1) cut out the stage, (2) weights, (3) activation checkpointing, (4) DeepSpeed, (5) frozen shards."""
+    topology = plan.topology
+    stage = FlamingoStage(model, plan.bounds, topology.stage)
+    group = _replicas_of_stage(topology)
+    filler = _filler(lambda name: read(stage.canonical[name]), plan, group)
+    units = frozen_units(stage.model) if plan.shard_frozen else {}
+    were = hollow(units)
+    filler.fill(stage.model, send=False)
+    _recompute(stage.model, plan.checkpoint_every)
+    engine = PipelineEngine(stage, build_optimizer(stage.model), plan.settings, topology)
+    fill_and_shard(units, were, filler, group, plan.reshard_after_forward)
+    return engine
+
+
+def _filler(read: ReadWeight, plan: ParallelPlan, group: dist.ProcessGroup) -> Filler:
+    dtype = torch.bfloat16 if plan.settings.content["bf16"]["enabled"] else torch.float32
+    accelerator = deepspeed.get_accelerator()
+    device = accelerator.device_name() if accelerator.device_name() == "cpu" else accelerator.current_device_name()
+    return Filler(read, dtype, device, group)
+
+
+def _fill_sharded(model: nn.Module, filler: Filler, settings: DeepSpeedSettings) -> None:
+    """ZeRO-3: each parameter is sharded when its weights have come, before the next one's do."""
+    for name, slots in parameter_slots(model).items():
+        parameter = hold(slots, filler.tensor(name, getattr(*slots[0])))
+        # It sends the first rank's weights to all, then keeps this rank's part.
+        deepspeed.zero.Init(module=nn.ParameterList([parameter]), config_dict_or_path=settings.content)
+
+
+def _recompute(model: FlamingoForConditionalGeneration, every: int) -> None:
+    blocks: list[list[Any]] = [
+        list(decoder_blocks(model.language_model)),
+        list(model.gated_cross_attention.values()),
+        list(getattr(model.resampler, "blocks", [])),
+    ]
+    for group in blocks:
+        apply_activation_checkpointing([block for block in group if not isinstance(block, PassThrough)], every)
+
+
+def _replicas_of_stage(topology: Topology) -> dist.ProcessGroup:
+    """This rank's data-parallel group; every rank makes every group."""
+    groups = [
+        dist.new_group(list(range(stage * topology.data_ranks, (stage + 1) * topology.data_ranks)))
+        for stage in range(topology.stages)
+    ]
+    return groups[topology.stage]
