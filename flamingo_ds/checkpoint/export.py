@@ -9,10 +9,12 @@ from transformers import GenerationConfig
 from ..config import ConfigError, RunConfig, load_recipe
 from ..config.schema import Precision
 from ..model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
+from ..parallel import Filler
 from .files import complete_or_absent
-from .fingerprint import fingerprint, require_same_base
+from .fingerprint import fingerprint, frozen_names, require_same_base
+from .initial_weights import InitialWeights, require_fit, trained_over
 from .model_card import model_card
-from .pretrained import build_model
+from .pretrained import skeleton
 from .store import Checkpoint
 
 TRAINING_DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp32: torch.float32}
@@ -26,31 +28,14 @@ def load_trained_model(checkpoint: Checkpoint, recipe: RunConfig) -> FlamingoFor
         ConfigError: a base that is not the checkpoint's, or weights that do not fit the model.
     """
     config = FlamingoConfig.from_pretrained(checkpoint.path / "model")
-    model = build_model(config, recipe.model, recipe.seed)
-    require_same_base(checkpoint.about["base"], fingerprint(model, recipe.model), str(checkpoint.path))
-    load_trainable(model, checkpoint)
+    model, _ = skeleton(config, recipe.model)
+    initial = InitialWeights(model, recipe.model, recipe.seed)
+    trained = checkpoint.weights()
+    require_fit(model, {name: tensor.shape for name, tensor in trained.items()}, str(checkpoint.path))
+    base = fingerprint(frozen_names(model), initial.read, recipe.model)
+    require_same_base(checkpoint.about["base"], base, str(checkpoint.path))
+    Filler(trained_over(initial.read, trained)).fill(model)
     return model
-
-
-@torch.no_grad()
-def load_trainable(model: FlamingoForConditionalGeneration, checkpoint: Checkpoint) -> None:
-    """Copy a checkpoint's weights over the trainable parameters.
-
-    Raises:
-        ConfigError: names or shapes differ.
-    """
-    weights = checkpoint.weights()
-    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if odd := sorted(weights.keys() ^ trainable.keys()):
-        where = "checkpoint" if odd[0] in weights else "model"
-        raise ConfigError(
-            "checkpoint", str(checkpoint.path), f"the model's trainable weights; {odd[0]} is only in the {where}"
-        )
-    for name, parameter in trainable.items():
-        if parameter.shape != weights[name].shape:
-            shapes = f"{name} {tuple(parameter.shape)}, not {tuple(weights[name].shape)}"
-            raise ConfigError("checkpoint", str(checkpoint.path), f"the model's shapes: {shapes}")
-        parameter.copy_(weights[name])
 
 
 def export_to_hf(checkpoint_path: Path, out: Path, dtype: torch.dtype | None) -> Path:

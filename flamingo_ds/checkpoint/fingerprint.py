@@ -1,13 +1,16 @@
 """What identifies the frozen base that a checkpoint belongs to."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from ..config import ConfigError, ModelConfig
+from ..parallel import ReadWeight
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Fingerprint:
     Attributes:
         language_model, vision_encoder: where they came from, with revision or tag.
         tensors: number of frozen tensors.
-        sha256: over their names, dtypes, shapes and bytes, in the order of their names.
+        sha256: over their names and each one's own over dtype, shape and bytes, in the order of their names.
     """
 
     language_model: str
@@ -30,20 +33,37 @@ class Fingerprint:
         return asdict(self)
 
 
-def fingerprint(model: nn.Module, recipe: ModelConfig) -> Fingerprint:
-    """Hash the frozen parameters as they came from their source, before any cast."""
-    frozen = {name: parameter for name, parameter in model.named_parameters() if not parameter.requires_grad}
+def fingerprint(names: Iterable[str], read: ReadWeight, recipe: ModelConfig) -> Fingerprint:
+    """Hash the frozen parameters as their source has them, before any cast. Collective where there are ranks.
+
+    Every rank reads and hashes its share, whatever layout the weights will have.
+
+    Args:
+        names: of the frozen parameters.
+        read: their values.
+        recipe: where they come from.
+    """
+    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    ordered = sorted(names)
+    lines = [f"{name} {_sha256(read(name))}\n" for name in ordered[rank::ranks]]
+    shares = [lines]
+    if ranks > 1:
+        shares = [[] for _ in range(ranks)]
+        dist.all_gather_object(shares, lines)
     digest = hashlib.sha256()
-    for name in sorted(frozen):
-        tensor = frozen[name].detach().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy())  # type: ignore[arg-type]
+    for position in range(len(ordered)):
+        digest.update(shares[position % ranks][position // ranks].encode())
     return Fingerprint(
         language_model=_origin(recipe.language_model.source, recipe.language_model.revision),
         vision_encoder=_origin(recipe.vision_encoder.source, recipe.vision_encoder.pretrained),
-        tensors=len(frozen),
+        tensors=len(ordered),
         sha256=digest.hexdigest(),
     )
+
+
+def frozen_names(model: nn.Module) -> list[str]:
+    """Of the parameters that do not train."""
+    return [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
 
 
 def require_same_base(saved: dict[str, Any], found: Fingerprint, checkpoint: str) -> None:
@@ -59,6 +79,12 @@ def require_same_base(saved: dict[str, Any], found: Fingerprint, checkpoint: str
             f"the base of {checkpoint}: {saved['language_model']} + {saved['vision_encoder']}, "
             f"sha256 {saved['sha256'][:12]}",
         )
+
+
+def _sha256(tensor: torch.Tensor) -> str:
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+    digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())  # type: ignore[arg-type]
+    return digest.hexdigest()
 
 
 def _origin(source: str, revision: str | None) -> str:

@@ -6,9 +6,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from ..config import ConfigError
 from ..config.schema import LanguageModelConfig
+from .backbone_weights import BackboneWeights, WholeWeights, stream
 from .sources import COMPLAIN, require_whole, source_errors
 
 KEY = "model.language_model"
+WEIGHTS = "causal language model weights"
 
 
 def tokenizer(config: LanguageModelConfig) -> Any:
@@ -49,15 +51,26 @@ def spelled_out(key: str, architecture: dict[str, Any]) -> PreTrainedConfig:
         raise ConfigError(key, architecture, f"settings that transformers takes: {reason}") from error
 
 
-def load(config: LanguageModelConfig, text: PreTrainedConfig) -> PreTrainedModel:
-    """The LM with its weights in the dtype of its source; drawn at random where the recipe says so.
+def weights(config: LanguageModelConfig, skeleton: PreTrainedModel, seed: int) -> BackboneWeights:
+    """The LM's weights in the dtype of their source; drawn at random where the recipe says so.
+
+    Args:
+        config: of the recipe.
+        skeleton: the LM without memory.
+        seed: of what is drawn.
 
     Raises:
-        ConfigError: weights that are not there or do not fit.
+        ConfigError: weights that are not there or do not fit; some formats only when they are first read.
     """
     if config.from_scratch or config.architecture is not None:
-        return AutoModelForCausalLM.from_config(text, trust_remote_code=config.trust_remote_code)
-    with source_errors(f"{KEY}.source", config.source, "causal language model weights"):
+        text, trusted = skeleton.config, config.trust_remote_code
+        return WholeWeights(lambda: AutoModelForCausalLM.from_config(text, trust_remote_code=trusted), seed)
+    with source_errors(f"{KEY}.source", config.source, WEIGHTS):
+        return stream(config.source, config.revision, skeleton) or WholeWeights(lambda: _load(config), seed)
+
+
+def _load(config: LanguageModelConfig) -> PreTrainedModel:
+    with source_errors(f"{KEY}.source", config.source, WEIGHTS):
         loaded: Any = AutoModelForCausalLM.from_pretrained(config.source, dtype="auto", **_where(config), **COMPLAIN)
         require_whole(loaded[1])
         return loaded[0]

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
-from transformers import PreTrainedModel
-
 from ..config import ConfigError, ModelConfig
 from ..config.freeze_presets import freeze_rows
 from ..model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
@@ -12,7 +9,9 @@ from ..model.configuration import context_length
 from ..model.freeze import FreezeReport, FreezeRow, apply_freeze_table
 from ..model.processing import EOC_TOKEN
 from ..model.prompt_media import IMAGE_TOKEN
+from ..parallel import Filler, parameters_on_meta
 from . import language_source, vision_source
+from .initial_weights import InitialWeights
 
 
 def build_processor(config: ModelConfig) -> FlamingoProcessor:
@@ -101,43 +100,27 @@ def describe_model(config: ModelConfig, tokens: TokenIds) -> FlamingoConfig:
 def skeleton(
     config: FlamingoConfig, freeze: ModelConfig
 ) -> tuple[FlamingoForConditionalGeneration, list[FreezeReport]]:
-    """The model on the meta device, with its freeze table applied: names, shapes and counts at no cost.
+    """The model without memory (its buffers are real), with its freeze table applied.
 
     Raises:
         ConfigError: a freeze table that does not fit.
     """
-    with torch.device("meta"):
+    with parameters_on_meta():
         model = FlamingoForConditionalGeneration(config)
-    return model, _freeze(model, freeze)
+    report = _freeze(model, freeze)
+    model.train()
+    return model, report
 
 
 def build_model(config: FlamingoConfig, recipe: ModelConfig, seed: int) -> FlamingoForConditionalGeneration:
-    """The model with its backbones' weights, its own layers drawn from ``seed``, frozen by the table, on the CPU.
-
-    Backbones keep the dtype of their source, what is new is fp32.
+    """The whole model on the CPU; backbones keep the dtype of their source, what is new is fp32.
 
     Raises:
         ConfigError: a source that is not there or does not fit.
     """
-    with torch.device("meta"):
-        model = FlamingoForConditionalGeneration(config)
-    torch.manual_seed(seed)
-    model.language_model = language_source.load(recipe.language_model, config.text_config)
-    model.vision_model = vision_source.load(recipe.vision_encoder, config.vision_config)
-    torch.manual_seed(seed)  # again: what is new does not depend on what the backbones drew
-    for module in (model.resampler, model.gated_cross_attention, model.new_token_embedding, model.new_token_head):
-        if module is not None:
-            module.to_empty(device="cpu").apply(model._init_weights)
-    _start_new_tokens(model)
-    model.tie_weights()
-    _freeze(model, recipe)
-    return model.train()
-
-
-def cast_parameters(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Frozen parameters to the training precision, trainable ones to fp32, in place; buffers keep their dtype."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else dtype)
+    model, _ = skeleton(config, recipe)
+    Filler(InitialWeights(model, recipe, seed).read).fill(model)
+    return model
 
 
 def _freeze(model: FlamingoForConditionalGeneration, recipe: ModelConfig) -> list[FreezeReport]:
@@ -146,16 +129,3 @@ def _freeze(model: FlamingoForConditionalGeneration, recipe: ModelConfig) -> lis
         return apply_freeze_table(model, rows)
     except ValueError as error:
         raise ConfigError("model.freeze", [row.pattern for row in rows], f"a table that fits: {error}") from error
-
-
-@torch.no_grad()
-def _start_new_tokens(model: FlamingoForConditionalGeneration) -> None:
-    """New rows start as the average known token plus a little noise: a plausible word, told apart from the others."""
-    pairs = [
-        (model.new_token_embedding, model.language_model.get_input_embeddings()),
-        (model.new_token_head, model.language_model.get_output_embeddings()),
-    ]
-    for new, known in pairs:
-        if new is not None:
-            mean, spread = known.weight.float().mean(0), known.weight.float().std()
-            new.weight.copy_(mean + 0.1 * spread * torch.randn_like(new.weight))

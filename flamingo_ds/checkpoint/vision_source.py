@@ -16,11 +16,13 @@ from ..config import ConfigError
 from ..config.schema import Library, VisionEncoderConfig
 from ..model.vision_encoder import CONVOLUTIONAL, VITS
 from . import open_clip_vision
+from .backbone_weights import BackboneWeights, WholeWeights, stream
 from .language_source import spelled_out
 from .sources import COMPLAIN, require_whole, source_errors
 from .timm_vision import grid_width, input_size
 
 KEY = "model.vision_encoder"
+WEIGHTS = "vision weights"
 
 
 def image_processor(encoder: VisionEncoderConfig) -> Any:
@@ -79,17 +81,28 @@ def width(vision: PreTrainedConfig) -> int:
         raise ConfigError(f"{KEY}.architecture", vision.architecture, str(error)) from error
 
 
-def load(encoder: VisionEncoderConfig, vision: PreTrainedConfig) -> PreTrainedModel:
-    """The encoder with its weights; drawn at random where the recipe spells out its architecture.
+def weights(encoder: VisionEncoderConfig, skeleton: PreTrainedModel, seed: int) -> BackboneWeights:
+    """The encoder's weights; drawn at random where the recipe spells out its architecture.
+
+    Args:
+        encoder: of the recipe.
+        skeleton: the encoder without memory.
+        seed: of what is drawn.
 
     Raises:
-        ConfigError: weights that are not there or do not fit.
+        ConfigError: weights that are not there or do not fit; some formats only when they are first read.
     """
+    vision = skeleton.config
     if encoder.library is Library.open_clip:
-        return open_clip_vision.load(encoder)
+        return WholeWeights(lambda: open_clip_vision.load(encoder), seed)
     if encoder.architecture is not None:
-        return AutoModel.from_config(vision)
-    with source_errors(f"{KEY}.source", encoder.source, "vision weights"):
+        return WholeWeights(lambda: AutoModel.from_config(vision), seed)
+    with source_errors(f"{KEY}.source", encoder.source, WEIGHTS):
+        return stream(encoder.source, None, skeleton) or WholeWeights(lambda: _load(encoder, vision), seed)
+
+
+def _load(encoder: VisionEncoderConfig, vision: PreTrainedConfig) -> PreTrainedModel:
+    with source_errors(f"{KEY}.source", encoder.source, WEIGHTS):
         loaded: Any = AutoModel.from_pretrained(encoder.source, config=vision, dtype="auto", **COMPLAIN)
         require_whole(loaded[1])
         return loaded[0]

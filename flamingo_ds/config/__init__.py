@@ -1,6 +1,7 @@
 """Recipes and DeepSpeed configurations: read, merged, checked. Nothing here imports torch."""
 
-from .deepspeed import BatchPlan, DeepSpeedSettings, load_deepspeed_settings, plan_batches
+from .batches import BatchPlan, plan_batches
+from .deepspeed import DeepSpeedSettings, load_deepspeed_settings
 from .errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError
 from .load import load_recipe, to_yaml
 from .schema import DatasetConfig, ModelConfig, RunConfig

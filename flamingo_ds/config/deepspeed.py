@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .batches import plan_batches
 from .errors import ConfigError
 from .schema import Precision, RunConfig
 
@@ -45,7 +46,7 @@ REFUSED = {
     "activation_checkpointing": "nothing: the recipe's parallel.activation_checkpointing decides",
     "tensorboard": "nothing: the run folder always has one",
     "checkpoint": "nothing: checkpoints are this trainer's own",
-    "pipeline": "nothing: there are no pipeline stages yet",
+    "pipeline": "nothing: the recipe's parallel.pipeline_stages decides",
 }
 ZERO_KEYS = {
     "allgather_bucket_size",
@@ -76,17 +77,8 @@ ZERO_KEYS = {
     "zero_quantized_nontrainable_weights",
     "zero_quantized_weights",
 }
+OFFLOAD = ("offload_optimizer", "offload_param")
 BF16_KEYS = {"check_grad_overflow", "enabled", "immediate_grad_update"}
-
-
-@dataclass(frozen=True)
-class BatchPlan:
-    """How one dataset's share of an optimizer step is cut: ``micro_steps`` times ``micro_batch_size`` a rank."""
-
-    dataset: str
-    batch_size: int
-    micro_batch_size: int
-    micro_steps: int
 
 
 @dataclass(frozen=True)
@@ -96,61 +88,38 @@ class DeepSpeedSettings:
     content: dict[str, Any]
     zero_stage: int
 
-
-def plan_batches(config: RunConfig, world_size: int) -> list[BatchPlan]:
-    """Batch arithmetic: global batch = ranks x micro-batch x micro-steps, for each dataset.
-
-    Raises:
-        ConfigError: something does not divide.
-    """
-    plans = []
-    for name, dataset in config.data.datasets.items():
-        key = f"data.datasets.{name}"
-        if dataset.batch_size % world_size:
-            raise ConfigError(f"{key}.batch_size", dataset.batch_size, f"a multiple of the {world_size} ranks")
-        share = dataset.batch_size // world_size
-        micro = dataset.micro_batch_size or share
-        if share % micro:
-            raise ConfigError(
-                f"{key}.micro_batch_size",
-                micro,
-                f"a divisor of {share}, each rank's share of batch_size = {dataset.batch_size} on {world_size} ranks",
-            )
-        plans.append(BatchPlan(name, dataset.batch_size, micro, share // micro))
-    return plans
+    @property
+    def optimizer_on_cpu(self) -> bool:
+        """Whether masters and moments are offloaded, and stepped on by the CPU."""
+        return bool(self.content["zero_optimization"].get(OFFLOAD[0]))
 
 
-def load_deepspeed_settings(path: str | None, config: RunConfig, world_size: int) -> DeepSpeedSettings:
+def load_deepspeed_settings(path: str | None, config: RunConfig, replicas: int) -> DeepSpeedSettings:
     """Read and complete a DeepSpeed JSON file; without one, ZeRO stage 1.
 
     Args:
         path: the file given with ``--deepspeed_config``, or None.
         config: the recipe.
-        world_size: number of ranks.
+        replicas: ranks with samples of their own, see :func:`plan_batches`.
 
     Raises:
         ConfigError: unreadable file, unknown key, or a value that contradicts the recipe.
     """
     content = {"zero_optimization": {"stage": 1}} if path is None else _read(path)
     _check_keys(content)
-    zero = content.get("zero_optimization", {})
-    stage = zero.get("stage", 0)
-    if type(stage) is not int or stage not in (0, 1, 2, 3):  # true is no stage
-        raise ConfigError("zero_optimization.stage", stage, "0, 1, 2 or 3")
     bf16 = config.train.precision is Precision.bf16
-    if stage == 0 and bf16:
-        raise ConfigError(
-            "zero_optimization.stage",
-            0,
-            "1, 2 or 3 with train.precision = bf16: DeepSpeed keeps no fp32 masters in stage 0",
-        )
-    sequences = sum(plan.micro_batch_size * plan.micro_steps for plan in plan_batches(config, world_size))
+    stages = config.parallel.pipeline_stages
+    zero = content.get("zero_optimization", {})
+    stage = _stage(zero, bf16, stages)
+    micro_batches = [plan.micro_batch_size for plan in plan_batches(config, replicas) for _ in range(plan.micro_steps)]
+    # Without stages the micro-steps are this trainer's own loop (datasets differ in size), so DeepSpeed sees one big
+    # one. With stages they are DeepSpeed's schedule; it counts them and never asks for their size.
+    size, steps = (sum(micro_batches), 1) if stages == 1 else (1, len(micro_batches))
     filled = {
         **content,
-        # Micro-steps are this trainer's own loop (one a dataset and micro-batch), so DeepSpeed sees one big one.
-        "train_batch_size": _agree(content, "train_batch_size", sequences * world_size),
-        "train_micro_batch_size_per_gpu": _agree(content, "train_micro_batch_size_per_gpu", sequences),
-        "gradient_accumulation_steps": _agree(content, "gradient_accumulation_steps", 1),
+        "train_batch_size": _agree(content, "train_batch_size", size * steps * replicas),
+        "train_micro_batch_size_per_gpu": _agree(content, "train_micro_batch_size_per_gpu", size),
+        "gradient_accumulation_steps": _agree(content, "gradient_accumulation_steps", steps),
         "gradient_clipping": _agree(content, "gradient_clipping", config.train.optimizer.max_grad_norm),
         # DeepSpeed's own linear layer of stage 3 adds the bias after rounding to bf16: the trained model would give
         # other logits than its export. torch's is used unless the JSON asks for the other.
@@ -158,7 +127,29 @@ def load_deepspeed_settings(path: str | None, config: RunConfig, world_size: int
         "bf16": {**content.get("bf16", {}), "enabled": _agree(content.get("bf16", {}), "enabled", bf16, "bf16.")},
     }
     filled.setdefault("steps_per_print", 10**9)
+    if stages > 1 and bf16:
+        # A pipeline has many micro-batches a step: summed up in bf16 the later ones would be lost in rounding.
+        filled.setdefault("data_types", {"grad_accum_dtype": "fp32"})
+    if OFFLOAD[0] in zero:
+        filled.setdefault("zero_force_ds_cpu_optimizer", False)  # torch's fused AdamW runs on the CPU as well
     return DeepSpeedSettings(filled, stage)
+
+
+def _stage(zero: dict[str, Any], bf16: bool, pipeline_stages: int) -> int:
+    """The ZeRO stage, if it goes with the rest."""
+    stage = zero.get("stage", 0)
+    if type(stage) is not int or stage not in (0, 1, 2, 3):  # true is no stage
+        raise ConfigError("zero_optimization.stage", stage, "0, 1, 2 or 3")
+    if stage == 0 and bf16:
+        expected = "1, 2 or 3 with train.precision = bf16: DeepSpeed keeps no fp32 masters in stage 0"
+        raise ConfigError("zero_optimization.stage", 0, expected)
+    if pipeline_stages > 1 and stage != 1:
+        expected = "1 with parallel.pipeline_stages: a pipeline keeps its gradients until the step's last micro-batch"
+        raise ConfigError("zero_optimization.stage", stage, f"{expected}; parallel.shard_frozen shards what is frozen")
+    for key in OFFLOAD:
+        if pipeline_stages > 1 and zero.get(key):
+            raise ConfigError(f"zero_optimization.{key}", zero[key], "nothing with parallel.pipeline_stages")
+    return stage
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -240,8 +240,16 @@ class TrainConfig:
 
 @dataclass
 class ParallelConfig:
-    """How the model is laid out over ranks."""
+    """How the model is laid out over ranks; ``tools/plan.py`` compares the choices for a cluster."""
 
+    pipeline_stages: int = 1
+    """Stages of the LM stack, each on ranks of its own; 1 for none. The other ranks are replicas: with 2 stages on 8
+    GPUs there are 4. What trains is sharded over replicas as in ZeRO stage 1."""
+    shard_frozen: bool = False
+    """With stages: shard each stage's frozen weights over its replicas, as ZeRO stage 3 would."""
+    reshard_after_forward: bool = True
+    """With ``shard_frozen``: drop gathered weights behind the forward pass and gather them again for the backward one;
+    false gathers once a micro-batch and keeps a stage's weights whole in between."""
     activation_checkpointing: str = "off"
     """off; block: recompute every block of LM, gated layers and resampler; an integer n: every n-th of them."""
 

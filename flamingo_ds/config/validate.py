@@ -19,6 +19,7 @@ POSITIVE = (
     "model.gated_cross_attention.heads",
     "model.gated_cross_attention.head_width",
     "model.gated_cross_attention.feed_forward_multiplier",
+    "parallel.pipeline_stages",
     "train.max_steps",
     "train.save_every",
     "train.log_every",
@@ -55,6 +56,9 @@ def validate(recipe: DictConfig) -> None:
         gate = recipe.model.gated_cross_attention.initial_gate
         raise ConfigError("model.gated_cross_attention.initial_gate", gate, "a finite number")
     checkpoint_interval(recipe.parallel.activation_checkpointing)
+    if recipe.parallel.shard_frozen and recipe.parallel.pipeline_stages == 1:
+        expected = "false without pipeline stages; ZeRO stage 3 shards frozen weights there (ds_configs/zero3.json)"
+        raise ConfigError("parallel.shard_frozen", True, expected)
     _datasets(recipe)
 
 

@@ -2,11 +2,12 @@
 
 from .engine import StepResult, TrainEngine
 from .launch import Launch, init_distributed, read_launch, shutdown
-from .materialize import ReadWeight, parameters_on_meta
+from .materialize import Filler, ReadWeight, parameters_on_meta
 from .plan import ParallelPlan, build_engine
 from .topology import Topology
 
 __all__ = [
+    "Filler",
     "Launch",
     "ParallelPlan",
     "ReadWeight",

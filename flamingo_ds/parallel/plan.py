@@ -64,8 +64,10 @@ def build_engine(
         plan: the layout.
         build_optimizer: over the trainable parameters of a module.
     """
-    return _zero(skeleton, read, plan, build_optimizer) if plan.topology.stages == 1 else _pipeline(
-        skeleton, read, plan, build_optimizer
+    return (
+        _zero(skeleton, read, plan, build_optimizer)
+        if plan.topology.stages == 1
+        else _pipeline(skeleton, read, plan, build_optimizer)
     )
 
 

@@ -53,9 +53,7 @@ class Outcome:
 def tiny_model(family: str = "llama", tied: bool = False) -> FlamingoForConditionalGeneration:
     """Four LM blocks, gates at 0.5: at 0 every gradient inside a gated block is 0 and a test would prove nothing."""
     torch.manual_seed(0)
-    text = AutoConfig.for_model(
-        family, **TEXT[family], vocab_size=VOCABULARY, tie_word_embeddings=tied, pad_token_id=0
-    )
+    text = AutoConfig.for_model(family, **TEXT[family], vocab_size=VOCABULARY, tie_word_embeddings=tied, pad_token_id=0)
     vision = CLIPVisionConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4
     )
@@ -181,9 +179,7 @@ class Layout:
         """Of this rank; the cut leaves stages of different depth where the blocks do not divide."""
         bounds = tuple(BLOCKS * stage // self.stages for stage in range(self.stages)) + (BLOCKS,)
         settings = self.settings(len(WEIGHTS) * self.micro_steps)
-        return ParallelPlan(
-            self.topology(), settings, bounds, self.shard_frozen, self.reshard, self.checkpoint_every
-        )
+        return ParallelPlan(self.topology(), settings, bounds, self.shard_frozen, self.reshard, self.checkpoint_every)
 
 
 def build(layout: Layout, weights: dict[str, torch.Tensor] | None = None) -> TrainEngine:

@@ -102,7 +102,7 @@ def test_torch_computes_linear_layers_unless_the_json_asks_for_deepspeeds(load, 
 
 def test_values_that_agree_with_the_recipe_are_taken(load, written):
     path = written({"train_batch_size": 12, "gradient_clipping": 1, "zero_optimization": {"stage": 2}})
-    assert load_deepspeed_settings(path, load(), world_size=1).zero_stage == 2
+    assert load_deepspeed_settings(path, load(), replicas=1).zero_stage == 2
 
 
 @pytest.mark.parametrize("path", DS_CONFIGS, ids=lambda path: path.stem)

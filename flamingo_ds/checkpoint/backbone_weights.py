@@ -1,0 +1,137 @@
+"""A backbone's weights by name, read when they are asked for."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.utils.hub import cached_file, get_checkpoint_shard_files
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+# A vision tower may lie inside a whole CLIP or SigLIP.
+TOWER = "vision_model."
+
+
+class BackboneWeights(Protocol):
+    """What a frozen model starts with."""
+
+    def read(self, name: str) -> torch.Tensor:
+        """A parameter or persistent buffer by its name within the backbone, on the CPU, in its source's dtype."""
+        ...
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a tensor."""
+        ...
+
+
+class StreamedWeights:
+    """Tensors of safetensors files, mapped and read one at a time.
+
+    Args:
+        files: key of every tensor -> file.
+        keys: parameter -> key.
+        dtype: what the model's configuration says its weights are; None: as in the file.
+    """
+
+    def __init__(self, files: Mapping[str, Path], keys: Mapping[str, str], dtype: torch.dtype | None) -> None:
+        self.files, self.keys, self.dtype = files, keys, dtype
+        self.opened: dict[Path, Any] = {}
+
+    def read(self, name: str) -> torch.Tensor:
+        """See :class:`BackboneWeights`."""
+        key = self.keys[name]
+        path = self.files[key]
+        if path not in self.opened:
+            self.opened[path] = safe_open(path, framework="pt")
+        tensor: torch.Tensor = self.opened[path].get_tensor(key)
+        return tensor if self.dtype is None or not tensor.is_floating_point() else tensor.to(self.dtype)
+
+    def has(self, name: str) -> bool:
+        """See :class:`BackboneWeights`."""
+        return name in self.keys
+
+
+class WholeWeights:
+    """A backbone that only its own library can read, or that is drawn at random: in memory from the first question on.
+
+    Args:
+        load: builds it.
+        seed: of what it draws.
+    """
+
+    def __init__(self, load: Callable[[], PreTrainedModel], seed: int) -> None:
+        self.load, self.seed = load, seed
+        self.state: dict[str, torch.Tensor] = {}
+
+    def read(self, name: str) -> torch.Tensor:
+        """See :class:`BackboneWeights`."""
+        return self._whole()[name]
+
+    def has(self, name: str) -> bool:
+        """See :class:`BackboneWeights`."""
+        return name in self._whole()
+
+    def _whole(self) -> dict[str, torch.Tensor]:
+        if not self.state:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                self.state = self.load().state_dict()
+        return self.state
+
+
+def stream(source: str, revision: str | None, model: PreTrainedModel) -> StreamedWeights | None:
+    """The weights of a transformers folder or hub name, if its safetensors hold every one under a name that fits.
+
+    None where they do not: other formats, older names. Then ``from_pretrained``, which knows them all, reads the model
+    whole and says what is missing.
+
+    Args:
+        source, revision: of the weights.
+        model: on the meta device; what it asks for.
+    """
+    files = _files(source, revision)
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    keys: dict[str, str] = {}
+    for name in shapes:
+        fitting = [key for key in _candidates(name, model.base_model_prefix) if key in files]
+        if fitting:
+            keys[name] = fitting[0]
+    if any(name not in keys or _shape(files, keys[name]) != shapes[name] for name, _ in model.named_parameters()):
+        return None
+    return StreamedWeights(files, keys, getattr(model.config, "dtype", None))
+
+
+def load_persistent_buffers(module: nn.Module, weights: BackboneWeights) -> None:
+    """Buffers that are part of a backbone's state (a batch norm's statistics), in place."""
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    for name, buffer in module.state_dict().items():
+        if name not in parameters and weights.has(name):
+            buffer.copy_(weights.read(name))
+
+
+def _candidates(name: str, prefix: str) -> list[str]:
+    """Keys that a parameter may have in a checkpoint: saved with its head or without, alone or inside a whole CLIP."""
+    bare = name.removeprefix(f"{prefix}.") if prefix else name
+    return [name, bare, f"{prefix}.{name}", TOWER + name]
+
+
+def _files(source: str, revision: str | None) -> dict[str, Path]:
+    options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
+    if index := cached_file(source, INDEX, **options):
+        paths, _ = get_checkpoint_shard_files(source, index, revision=revision)
+        by_name = {Path(path).name: Path(path) for path in paths}
+        weight_map = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+        return {key: by_name[file] for key, file in weight_map.items()}
+    if single := cached_file(source, SINGLE, **options):
+        with safe_open(single, framework="pt") as file:
+            return dict.fromkeys(file.keys(), Path(single))
+    return {}
+
+
+def _shape(files: Mapping[str, Path], key: str) -> torch.Size:
+    with safe_open(files[key], framework="pt") as file:
+        return torch.Size(file.get_slice(key).get_shape())
