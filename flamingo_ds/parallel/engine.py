@@ -1,6 +1,6 @@
 """What the training loop knows of a layout: nothing but this."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,7 +46,10 @@ class StepResult:
 
 
 class TrainEngine(Protocol):
-    """A model laid out over ranks. Every method is collective: all ranks call it, in the same order."""
+    """A model laid out over ranks.
+
+    Every method but :meth:`share` is collective: all ranks call it, in the same order.
+    """
 
     def train_step(
         self, micro_batches: Sequence[WeightedBatch], learning_rate: float, counters: Mapping[str, int]
@@ -66,9 +69,19 @@ class TrainEngine(Protocol):
         ...
 
     def full_state(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-        """For each trainable parameter its canonical name, fp32 ``weight``, ``exp_avg`` and ``exp_avg_sq``, whole."""
+        """For each trainable parameter its canonical name, fp32 ``weight``, ``exp_avg`` and ``exp_avg_sq``, whole.
+
+        On the CPU. A rank of a pipeline yields what its own stage holds.
+        """
         ...
 
-    def load_full_state(self, state: Iterable[tuple[str, Mapping[str, torch.Tensor]]], step: int) -> None:
-        """The inverse of :meth:`full_state`; ``step`` is the number of optimizer steps done."""
+    def share(self) -> tuple[int, int]:
+        """This rank's place among those that yield the same in :meth:`full_state`, in the same order: index, count."""
+        ...
+
+    def load_full_state(self, state: Mapping[str, Mapping[str, torch.Tensor]], step: int) -> None:
+        """The inverse of :meth:`full_state`; ``step`` is the number of optimizer steps done.
+
+        ``state`` is by canonical name and may read from disk: the engine asks for the names that it owns, once.
+        """
         ...

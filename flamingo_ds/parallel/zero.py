@@ -1,6 +1,6 @@
 """Data parallelism with ZeRO stages 0 to 3: a finished model wrapped from outside by DeepSpeed."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -91,11 +91,15 @@ class ZeroEngine:
         for name, parameter in self.trainable.items():
             yield name, get_full_state(self.engine, parameter)
 
-    def load_full_state(self, state: Iterable[tuple[str, Mapping[str, torch.Tensor]]], step: int) -> None:
+    def share(self) -> tuple[int, int]:
+        """All ranks yield the same."""
+        return dist.get_rank(), self.world_size
+
+    def load_full_state(self, state: Mapping[str, Mapping[str, torch.Tensor]], step: int) -> None:
         """See :meth:`TrainEngine.load_full_state`. The model must have been built with the same weights."""
         set_optimizer_step(self.engine, step)
-        for name, tensors in state:
-            set_full_state(self.engine, self.trainable[name], tensors)
+        for name, parameter in self.trainable.items():
+            set_full_state(self.engine, parameter, state[name])
 
     def _sum_over_ranks(
         self, micro_batches: Sequence[WeightedBatch], counters: Mapping[str, int]
