@@ -232,6 +232,12 @@ class TrainConfig:
     precision: Precision = Precision.bf16
     save_every: int = 1000
     """Steps between checkpoints; there is always one at the end."""
+    save_in_background: bool = True
+    """Write checkpoints beside training, which stands still only while their content is copied to CPU memory."""
+    keep_last: int | None = None
+    """How many checkpoints to keep, the newest; None: all."""
+    keep_every: int | None = None
+    """Beside the last, keep those whose step is a multiple of this."""
     log_every: int = 1
     """Steps between printed lines where there is no terminal for a progress bar."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

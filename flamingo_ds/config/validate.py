@@ -22,6 +22,8 @@ POSITIVE = (
     "parallel.pipeline_stages",
     "train.max_steps",
     "train.save_every",
+    "train.keep_last",
+    "train.keep_every",
     "train.log_every",
     "train.optimizer.learning_rate",
     "train.optimizer.eps",
@@ -55,6 +57,8 @@ def validate(recipe: DictConfig) -> None:
     if not math.isfinite(recipe.model.gated_cross_attention.initial_gate):
         gate = recipe.model.gated_cross_attention.initial_gate
         raise ConfigError("model.gated_cross_attention.initial_gate", gate, "a finite number")
+    if recipe.train.keep_every is not None and recipe.train.keep_last is None:
+        raise ConfigError("train.keep_every", recipe.train.keep_every, "train.keep_last beside it; else all are kept")
     checkpoint_interval(recipe.parallel.activation_checkpointing)
     if recipe.parallel.shard_frozen and recipe.parallel.pipeline_stages == 1:
         expected = "false without pipeline stages; ZeRO stage 3 shards frozen weights there (ds_configs/zero3.json)"

@@ -46,7 +46,10 @@ class StepResult:
 
 
 class TrainEngine(Protocol):
-    """A model laid out over ranks. Every method is collective: all ranks call it, in the same order."""
+    """A model laid out over ranks.
+
+    Every method but :meth:`share` is collective: all ranks call it, in the same order.
+    """
 
     def train_step(
         self, micro_batches: Sequence[WeightedBatch], learning_rate: float, counters: Mapping[str, int]

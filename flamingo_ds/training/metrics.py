@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from ..checkpoint.files import replace_text
+
 
 class MetricsLog:
     """Metrics of a run, continued behind ``start_step``: lines of steps that are trained again are taken out.
@@ -19,7 +21,7 @@ class MetricsLog:
 
     def __init__(self, jsonl: Path, tensorboard: Path, start_step: int) -> None:
         kept = [line for line in _lines(jsonl) if json.loads(line)["step"] <= start_step]
-        jsonl.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        replace_text(jsonl, "".join(f"{line}\n" for line in kept))
         self.file = jsonl.open("a", encoding="utf-8", buffering=1)
         self.board = SummaryWriter(str(tensorboard), purge_step=start_step + 1)
 

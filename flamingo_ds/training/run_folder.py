@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from ..checkpoint.files import replace_text
 from ..config import ConfigError, DeepSpeedSettings, RunConfig, to_yaml
 
 LOGGER = logging.getLogger("flamingo_ds")
@@ -69,8 +70,8 @@ class RunFolder:
 
     def describe(self, config: RunConfig, settings: DeepSpeedSettings, world_size: int) -> None:
         """Write down what is run, by what code, on what; a resumed run adds its start to the earlier ones."""
-        (self.path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-        (self.path / "deepspeed.json").write_text(json.dumps(settings.content, indent=2) + "\n", encoding="utf-8")
+        replace_text(self.path / "config.yaml", to_yaml(config))
+        replace_text(self.path / "deepspeed.json", json.dumps(settings.content, indent=2) + "\n")
         path = self.path / "environment.json"
         starts: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
@@ -84,7 +85,7 @@ class RunFolder:
                 "packages": {name: version(name) for name in PACKAGES},
             }
         )
-        path.write_text(json.dumps(starts, indent=2) + "\n", encoding="utf-8")
+        replace_text(path, json.dumps(starts, indent=2) + "\n")
 
     def log_to_file(self, rank: int) -> None:
         """Send the package's log of this rank to ``logs/rank-NNNN.log``."""

@@ -8,7 +8,10 @@ from transformers.utils import logging as transformers_logging
 from ..checkpoint.export import TRAINING_DTYPES, load_trainable
 from ..checkpoint.fingerprint import fingerprint, require_same_base
 from ..checkpoint.pretrained import TokenIds, build_model, build_processor, cast_parameters, describe_model
-from ..checkpoint.store import Checkpoint, SaveInput, find_checkpoint
+from ..checkpoint.publish import SaveInput
+from ..checkpoint.retention import Retention
+from ..checkpoint.saver import CheckpointSaver
+from ..checkpoint.store import Checkpoint, find_checkpoint
 from ..config import BatchPlan, ConfigError, DeepSpeedSettings, RunConfig
 from ..config.validate import checkpoint_interval
 from ..data import Mixture, SequenceRules, ShardDataset
@@ -112,14 +115,19 @@ def build_trainer(
     engine = build_engine(model, plan)
     if checkpoint is not None:
         engine.load_full_state(checkpoint.state(), checkpoint.step)
-        checkpoint.restore_random_states(launch.rank)
     layout = plan.layout(launch)
     content = SaveInput(
         checkpoint.step if checkpoint else 0, plan.config, model_config, processor, base.to_json(), layout
     )
     run.log_to_file(launch.rank)
+    if checkpoint is not None and not checkpoint.restore_random_states(launch.rank, launch.world_size):
+        LOGGER.info("random states are not restored: %s is of %d ranks", checkpoint.path.name, checkpoint.ranks)
+    saving = plan.config.train
+    saver = CheckpointSaver(
+        run.checkpoints, Retention(saving.keep_last, saving.keep_every), saving.save_in_background, launch.rank
+    )
     LOGGER.info("%s; starting behind step %d of %d", layout, content.step, plan.config.train.max_steps)
-    return Trainer(content, engine, mixture, run, stop, launch.is_main)
+    return Trainer(content, engine, mixture, run, stop, saver, launch.is_main)
 
 
 def build_engine(model: FlamingoForConditionalGeneration, plan: RunPlan) -> TrainEngine:
@@ -136,11 +144,11 @@ def build_engine(model: FlamingoForConditionalGeneration, plan: RunPlan) -> Trai
 
 
 def _go_on_with_data(mixture: Mixture, checkpoint: Checkpoint, launch: Launch) -> None:
-    if checkpoint.about["ranks"] != launch.world_size:
+    if checkpoint.data_ranks != launch.world_size:
         raise ConfigError(
             "ranks",
             launch.world_size,
-            f"{checkpoint.about['ranks']}, as in {checkpoint.path.name}: its data positions are of that many ranks",
+            f"{checkpoint.data_ranks}, as in {checkpoint.path.name}: its data positions are of that many ranks",
         )
     try:
         mixture.load_state_dict(checkpoint.data_state(launch.rank)["mixture"])

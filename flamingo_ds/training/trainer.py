@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from ..batch import FlamingoBatch
-from ..checkpoint.store import SaveInput, save_checkpoint
+from ..checkpoint.publish import SaveInput
+from ..checkpoint.saver import CheckpointSaver
 from ..config import EXIT_DONE, EXIT_STOPPED
 from ..data import MicroBatch, Mixture
 from ..parallel import StepResult, TrainEngine
@@ -35,6 +36,7 @@ class Trainer:
         mixture: of data, at its position.
         run: folder.
         stop: where signals arrive.
+        saver: of checkpoints.
         is_main: whether this rank writes and speaks.
     """
 
@@ -45,10 +47,12 @@ class Trainer:
         mixture: Mixture,
         run: RunFolder,
         stop: StopRequest,
+        saver: CheckpointSaver,
         is_main: bool,
     ) -> None:
         self.content, self.config, self.engine, self.mixture = content, content.recipe.train, engine, mixture
-        self.run, self.stop, self.is_main = run, stop, is_main
+        self.run, self.stop, self.saver, self.is_main = run, stop, saver, is_main
+        self.stall = 0.0
         self.metrics = MetricsLog(run.metrics, run.tensorboard, content.step) if is_main else None
         self.display = ProgressDisplay(content.step, self.config.max_steps, self.config.log_every, is_main)
 
@@ -56,15 +60,23 @@ class Trainer:
         """Run to the end.
 
         Returns:
-            The process's exit code: done, or stopped with a checkpoint.
+            The process's exit code: done, or stopped with a checkpoint that is whole on all ranks.
 
         Raises:
             TrainingDiverged: a loss that is not finite; nothing is saved then.
+            CheckpointError: a checkpoint could not be saved.
         """
         with self.display:
             try:
-                return self._loop()
+                code = self._loop()
+                self.saver.finish()  # collective
+                if code == EXIT_STOPPED:
+                    self._say_saved()
+                    self._say(f"stopped on {self.stop.signal or 'the signal of another rank'}; go on with --resume")
+                return code
             finally:
+                self.saver.abandon()  # after an error; else there is none under way
+                self._say_saved()
                 if self.metrics is not None:
                     self.metrics.close()
 
@@ -84,13 +96,13 @@ class Trainer:
                     f"step {saved}"
                 )
             self._report(done, result, rate, time.monotonic() - began)
+            self._say_saved()
             # The wish to stop was summed over ranks inside the step: every rank saves after the same one.
             stopping = result.counters["stop"] > 0
             if stopping or done % self.config.save_every == 0 or done == self.config.max_steps:
                 self._save(done, micro_batches[0].batch[:REFERENCE_SEQUENCES])
                 saved = done
             if stopping and done < self.config.max_steps:
-                self._say(f"stopped on {self.stop.signal or 'the signal of another rank'}; go on with --resume")
                 return EXIT_STOPPED
         return EXIT_DONE
 
@@ -125,14 +137,21 @@ class Trainer:
 
     def _save(self, step: int, batch: FlamingoBatch) -> None:
         began = time.monotonic()
-        path = save_checkpoint(
-            self.run.checkpoints,
+        self.saver.finish()
+        self._say_saved()  # the one before, with its own stall
+        data_state = self.mixture.state_dict()
+        self.saver.save(
             replace(self.content, step=step),
-            self.engine.full_state(),
+            self.engine,
             self._reference(batch),
-            {"mixture": self.mixture.state_dict()},
+            {"mixture": data_state} if data_state else None,
         )
-        self._say(f"saved {path} in {time.monotonic() - began:.1f} s")
+        self.stall = time.monotonic() - began
+        self._say_saved()  # if it is whole already
+
+    def _say_saved(self) -> None:
+        if (saved := self.saver.saved()) is not None:
+            self._say(f"saved {saved.path} in {saved.seconds:.1f} s; training stood still for {self.stall:.2f} s")
 
     def _reference(self, batch: FlamingoBatch) -> Mapping[str, torch.Tensor]:
         inputs: dict[str, Any] = batch.tensors()

@@ -24,9 +24,8 @@ def go_on(folder: str, stage: int, steps: range, bf16: bool) -> Outcome:
     """Build the engine on the saved weights, as a resumed run does, load the rest, train on."""
     files = {kind: load_file(Path(folder) / f"{kind}.safetensors") for kind in KINDS}
     engine = tiny_run.build_engine(stage, False, bf16, weights=files["weight"])
-    engine.load_full_state(
-        ((name, {kind: files[kind][name] for kind in KINDS}) for name in files["weight"]), step=steps.start
-    )
+    state = {name: {kind: files[kind][name] for kind in KINDS} for name in files["weight"]}
+    engine.load_full_state(state, step=steps.start)
     loaded: dict[str, Any] = dict(engine.full_state())
     for name, tensors in loaded.items():
         for kind in KINDS:

@@ -10,7 +10,10 @@ import torch.distributed as dist
 
 from flamingo_ds.checkpoint.fingerprint import fingerprint
 from flamingo_ds.checkpoint.pretrained import TokenIds, build_model, build_processor, describe_model
-from flamingo_ds.checkpoint.store import Checkpoint, SaveInput, save_checkpoint
+from flamingo_ds.checkpoint.publish import SaveInput
+from flamingo_ds.checkpoint.retention import Retention
+from flamingo_ds.checkpoint.saver import CheckpointSaver
+from flamingo_ds.checkpoint.store import Checkpoint
 from flamingo_ds.config import RunConfig
 from flamingo_ds.model import FlamingoForConditionalGeneration, FlamingoProcessor
 from tests.tiny import tiny_recipe, write_tiny_backbones
@@ -24,6 +27,7 @@ class Saved:
     processor: FlamingoProcessor
     recipe: RunConfig
     path: Path
+    content: SaveInput
     state: dict[str, dict[str, torch.Tensor]]
 
     def copy(self, to: Path) -> Path:
@@ -35,8 +39,30 @@ class Saved:
         return Checkpoint(self.path)
 
 
+class StateEngine:
+    """As much of an engine as a saver asks for: one rank's state, or ``index`` of ``count`` ranks' common one."""
+
+    def __init__(self, state, index=0, count=1):
+        self.state, self.place = state, (index, count)
+
+    def full_state(self):
+        yield from self.state.items()
+
+    def share(self):
+        return self.place
+
+
 @pytest.fixture(scope="session")
-def saved(tmp_path_factory):
+def alone(tmp_path_factory):
+    """A process group of this process alone."""
+    store = tmp_path_factory.mktemp("group") / "store"
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory, alone):
     """One for all tests, which leave it as it is."""
     folder = tmp_path_factory.mktemp("run")
     recipe = tiny_recipe(folder, write_tiny_backbones(folder / "backbones"))
@@ -53,9 +79,8 @@ def saved(tmp_path_factory):
             state[name] = {"weight": parameter.detach().clone(), **moments}
     content = SaveInput(2, recipe, config, processor, base, "one process")
     data = {"mixture": {"pairs": {"shard": 3}}}
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=0, world_size=1)
-    try:
-        path = save_checkpoint(folder / "checkpoints", content, state.items(), {"logits": torch.ones(2, 3)}, data)
-    finally:
-        dist.destroy_process_group()
-    return Saved(model.eval(), processor, recipe, path, state)
+    saver = CheckpointSaver(folder / "checkpoints", Retention(), False, 0)
+    (folder / "checkpoints").mkdir()
+    saver.save(content, StateEngine(state), {"logits": torch.ones(2, 3)}, data)
+    path = saver.saved().path
+    return Saved(model.eval(), processor, recipe, path, content, state)

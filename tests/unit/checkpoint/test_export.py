@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from flamingo_ds.checkpoint.export import export_to_hf, load_trainable, load_trained_model
+from flamingo_ds.checkpoint.names import index_name, shard_name
 from flamingo_ds.checkpoint.store import Checkpoint
 from flamingo_ds.config import ConfigError
 from flamingo_ds.model import FlamingoForConditionalGeneration
@@ -130,13 +131,16 @@ def test_another_base_is_refused(saved, tmp_path):
 )
 def test_weights_that_do_not_fit_are_named(saved, tmp_path, damage, message):
     path = saved.copy(tmp_path / "bad")
-    weights = load_file(path / "weight.safetensors")
+    file = path / shard_name("weight", 0, 1)
+    weights = load_file(file)
     if damage == "missing":
         del weights["resampler.latents"]
     elif damage == "extra":
         weights["a.new.name"] = torch.zeros(1)
     else:
         weights["resampler.latents"] = torch.zeros(5, 32)
-    save_file(weights, path / "weight.safetensors")
+    save_file(weights, file)
+    index = path / index_name("weight")
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(weights, file.name)}), encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         load_trainable(saved.model, Checkpoint(path))

@@ -27,7 +27,7 @@ def written(tmp_path: Path) -> Callable[[Any], str]:
 
 
 def test_the_share_of_a_rank_is_cut_into_micro_batches(load):
-    assert plan_batches(load(), world_size=2) == [
+    assert plan_batches(load(), replicas=2) == [
         BatchPlan("pairs", batch_size=8, micro_batch_size=4, micro_steps=1),
         BatchPlan("pages", batch_size=4, micro_batch_size=1, micro_steps=2),
     ]
@@ -59,7 +59,7 @@ def test_a_micro_batch_that_does_not_divide_the_share(load, error_of):
 
 
 def test_without_a_file_it_is_zero_1(load):
-    settings = load_deepspeed_settings(None, load(), world_size=2)
+    settings = load_deepspeed_settings(None, load(), replicas=2)
     assert settings.zero_stage == 1
     # One DeepSpeed step is the whole step: 4 pairs and 2 pages a rank.
     assert settings.content["train_micro_batch_size_per_gpu"] == 6
@@ -79,7 +79,7 @@ def test_auto_is_filled_in_and_the_rest_passed_on(load, written):
             "zero_optimization": {"stage": 3, "reduce_bucket_size": 1000},
         }
     )
-    settings = load_deepspeed_settings(path, load("train.optimizer.max_grad_norm=0.5"), world_size=1)
+    settings = load_deepspeed_settings(path, load("train.optimizer.max_grad_norm=0.5"), replicas=1)
     assert settings.zero_stage == 3
     assert settings.content["train_batch_size"] == 12
     assert settings.content["gradient_clipping"] == 0.5
@@ -95,7 +95,7 @@ def test_auto_is_filled_in_and_the_rest_passed_on(load, written):
 def test_torch_computes_linear_layers_unless_the_json_asks_for_deepspeeds(load, written):
     # DeepSpeed's rounds before it adds the bias: the export would give other logits than the trained model.
     path = written({"zero_optimization": {"stage": 3, "memory_efficient_linear": True}})
-    settings = load_deepspeed_settings(path, load(), world_size=1)
+    settings = load_deepspeed_settings(path, load(), replicas=1)
     assert settings.content["zero_optimization"]["memory_efficient_linear"] is True
     assert load_deepspeed_settings(None, load(), 1).content["zero_optimization"]["memory_efficient_linear"] is False
 
@@ -108,7 +108,7 @@ def test_values_that_agree_with_the_recipe_are_taken(load, written):
 @pytest.mark.parametrize("path", DS_CONFIGS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_every_json_in_ds_configs_is_accepted(load, path, precision):
-    settings = load_deepspeed_settings(str(path), load(f"train.precision={precision}"), world_size=2)
+    settings = load_deepspeed_settings(str(path), load(f"train.precision={precision}"), replicas=2)
     assert "auto" not in json.dumps(settings.content)
 
 
