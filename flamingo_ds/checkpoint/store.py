@@ -152,6 +152,10 @@ class Checkpoint:
         """A rank's data position."""
         return _read_json(self.path / "ranks" / f"{rank:04d}.json")
 
+    def data_states(self) -> list[dict[str, Any]]:
+        """The data positions of all ranks of the saved run, in their order."""
+        return [self.data_state(rank) for rank in range(self.about["ranks"])]
+
     def restore_random_states(self, rank: int) -> None:
         """Put this process's random generators back to where they were."""
         path = self.path / "ranks" / f"{rank:04d}.pt"

@@ -11,7 +11,7 @@ from ..checkpoint.pretrained import TokenIds, build_model, build_processor, cast
 from ..checkpoint.store import Checkpoint, SaveInput, find_checkpoint
 from ..config import BatchPlan, ConfigError, DeepSpeedSettings, RunConfig
 from ..config.validate import checkpoint_interval
-from ..data import Mixture, SequenceRules, ShardDataset
+from ..data import Mixture, MixtureOutline, SequenceRules, ShardDataset
 from ..model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
 from ..model.decoder_blocks import decoder_blocks
 from ..parallel import Launch, TrainEngine, ZeroEngine, apply_activation_checkpointing
@@ -63,7 +63,7 @@ def prepare(plan: RunPlan, launch: Launch) -> tuple[FlamingoProcessor, FlamingoC
             )
     mixture = build_mixture(plan, launch, processor, run)
     if checkpoint is not None:
-        _go_on_with_data(mixture, checkpoint, launch)
+        _go_on_with_data(mixture, checkpoint)
     return processor, model_config, mixture, checkpoint
 
 
@@ -112,7 +112,8 @@ def build_trainer(
     engine = build_engine(model, plan)
     if checkpoint is not None:
         engine.load_full_state(checkpoint.state(), checkpoint.step)
-        checkpoint.restore_random_states(launch.rank)
+        if launch.rank < checkpoint.about["ranks"]:  # a rank more than there were starts from the seed
+            checkpoint.restore_random_states(launch.rank)
     layout = plan.layout(launch)
     content = SaveInput(
         checkpoint.step if checkpoint else 0, plan.config, model_config, processor, base.to_json(), layout
@@ -135,15 +136,9 @@ def build_engine(model: FlamingoForConditionalGeneration, plan: RunPlan) -> Trai
     return ZeroEngine(model, build_optimizer(model, plan.config.train.optimizer), plan.settings)
 
 
-def _go_on_with_data(mixture: Mixture, checkpoint: Checkpoint, launch: Launch) -> None:
-    if checkpoint.about["ranks"] != launch.world_size:
-        raise ConfigError(
-            "ranks",
-            launch.world_size,
-            f"{checkpoint.about['ranks']}, as in {checkpoint.path.name}: its data positions are of that many ranks",
-        )
+def _go_on_with_data(mixture: MixtureOutline, checkpoint: Checkpoint) -> None:
     try:
-        mixture.load_state_dict(checkpoint.data_state(launch.rank)["mixture"])
+        mixture.load_states([state["mixture"] for state in checkpoint.data_states()])
     except KeyError as error:
         raise ConfigError(
             "data.datasets", str(error), f"the datasets that {checkpoint.path.name} was trained on"
