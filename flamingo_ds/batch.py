@@ -32,6 +32,19 @@ class FlamingoBatch:
     pixel_values: torch.Tensor
     num_images: torch.Tensor
 
+    @classmethod
+    def empty(cls) -> "FlamingoBatch":
+        """No sequence at all, for ranks that read nothing; every dimension is 0."""
+        tokens = torch.zeros(0, 0, dtype=torch.int64)
+        return cls(
+            input_ids=tokens,
+            labels=tokens,
+            attention_mask=tokens,
+            media_ids=tokens,
+            pixel_values=torch.zeros(0, 0, 0, 0, 0, 0),
+            num_images=torch.zeros(0, dtype=torch.int64),
+        )
+
     def __len__(self) -> int:
         return self.input_ids.shape[0]
 

@@ -48,20 +48,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     # The recipe is checked before torch is imported: a typo is answered in a fraction of a second.
     config = load_recipe(options.recipe, options.overrides)
-    plan_batches(config, world_size=1)
-    from .parallel import init_distributed, read_launch, shutdown
+    plan_batches(config, replicas=1)
+    from .parallel import Topology, init_distributed, read_launch, shutdown
     from .training.dry_run import describe
     from .training.preemption import StopRequest
+    from .training.prepare import RunPlan, prepare
     from .training.run_folder import RunFolder
-    from .training.setup import RunPlan, build_trainer, prepare
+    from .training.setup import build_trainer
 
     launch = read_launch(os.environ)
-    settings = load_deepspeed_settings(options.deepspeed_config, config, launch.world_size)
-    plan = RunPlan(config, settings, plan_batches(config, launch.world_size), options.resume)
-    prepared = prepare(plan, launch)
+    topology = Topology(launch.rank, launch.world_size, config.parallel.pipeline_stages)
+    settings = load_deepspeed_settings(options.deepspeed_config, config, topology.data_ranks)
+    plan = RunPlan(config, settings, plan_batches(config, topology.data_ranks), topology, options.resume)
+    prepared = prepare(plan)
     if options.dry_run:
         if launch.is_main:
-            describe(plan, launch, prepared)
+            describe(plan, prepared)
         return EXIT_DONE
     if launch.is_main:
         RunFolder(Path(config.run_dir)).create()

@@ -74,9 +74,9 @@ class Checkpoint:
         except (OSError, SafetensorError) as error:
             raise ConfigError("checkpoint", str(path), f"a whole safetensors file: {error}") from error
 
-    def data_state(self, data_rank: int) -> dict[str, Any]:
-        """A data-parallel rank's position, of ``data_ranks``."""
-        return read_json(self.path / data_name(data_rank))
+    def data_states(self) -> list[dict[str, Any]]:
+        """The positions of all ranks of the saved run that read data, in their order."""
+        return [read_json(self.path / data_name(data_rank)) for data_rank in range(self.data_ranks)]
 
     def restore_random_states(self, rank: int, ranks: int) -> bool:
         """Put this process's random generators back to where they were.

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ class BadSampleLog:
         """The counts."""
         return {"seen": self.seen, "kinds": dict(self.kinds), "shards": dict(self.shards)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting from saved counts."""
-        self.seen = state["seen"]
-        self.kinds, self.shards = Counter(state["kinds"]), Counter(state["shards"])
+    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on counting from the sum of saved counts."""
+        self.seen = sum(state["seen"] for state in states)
+        self.kinds = sum((Counter(state["kinds"]) for state in states), Counter())
+        self.shards = sum((Counter(state["shards"]) for state in states), Counter())

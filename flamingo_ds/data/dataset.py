@@ -1,6 +1,6 @@
 """One dataset of the mixture: its shards to an endless stream of training sequences."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,23 @@ class ShardDataset:
 
     def state_dict(self) -> dict[str, Any]:
         """Position and counts, as JSON can hold them."""
-        return {"stream": self.stream.state_dict(), "bad": self.bad.state_dict()}
+        return {"shards": len(self.stream.shards), "stream": self.stream.state_dict(), "bad": self.bad.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on exactly behind the last sequence that was given out."""
-        self.stream.load_state_dict(state["stream"])
-        self.bad.load_state_dict(state["bad"])
+    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on behind the last sequences that the ranks of a saved run gave out; ``states`` are of all its ranks.
+
+        Raises:
+            ConfigError: the saved run had another number of shards.
+        """
+        shards = len(self.stream.shards)
+        saved = states[0].get("shards", shards)
+        if saved != shards:
+            raise ConfigError(
+                f"data.datasets.{self.name}.shards",
+                f"{shards} tar files",
+                f"{saved}, as the saved positions count them",
+            )
+        self.stream.load_states([state["stream"] for state in states])
+        # Counts go on too; of another number of ranks each takes over whole logs, so that the sum stays what it was.
+        self.bad.load_states([state["bad"] for state in states[self.stream.rank :: self.stream.world_size]])
         self.samples = iter(self.stream)

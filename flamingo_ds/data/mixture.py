@@ -20,13 +20,52 @@ class MicroBatch:
     batch: FlamingoBatch
 
 
-class Mixture:
+class MixtureOutline:
+    """The micro-batches of every step without a sequence in them, for ranks that read nothing.
+
+    Such as the later stages of a pipeline: they take the same kinds of batch in the same order as those that read.
+
+    Args:
+        plans: how each dataset's share of a step is cut, in the recipe's order.
+        weights: lambda of each dataset, in the same order.
+    """
+
+    def __init__(self, plans: Sequence[BatchPlan], weights: Sequence[float]) -> None:
+        self.plans, self.weights = plans, weights
+
+    def __iter__(self) -> Iterator[list[MicroBatch]]:
+        return self
+
+    def __next__(self) -> list[MicroBatch]:
+        """The micro-batches of one step of this rank."""
+        return [
+            MicroBatch(plan.dataset, weight, self._draw(number))
+            for number, (plan, weight) in enumerate(zip(self.plans, self.weights, strict=True))
+            for _ in range(plan.micro_steps)
+        ]
+
+    def _draw(self, number: int) -> FlamingoBatch:
+        """A micro-batch of dataset ``number``."""
+        return FlamingoBatch.empty()
+
+    def bad_samples(self) -> dict[str, int]:
+        """How many samples of each dataset this rank passed over so far; the same keys on all ranks."""
+        return {f"bad_samples/{plan.dataset}": 0 for plan in self.plans}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Every dataset's position, as JSON can hold it."""
+        return {}
+
+    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on behind a saved run; ``states`` are of all its ranks that read."""
+
+
+class Mixture(MixtureOutline):
     """All datasets, drawn from in the recipe's order: the same kinds of batch in the same order on all ranks.
 
     Args:
         datasets: in the recipe's order.
-        plans: how each dataset's share of a step is cut, in the same order.
-        weights: lambda of each dataset.
+        plans, weights: see :class:`MixtureOutline`.
         image_shape: (C, H, W) after the transform.
     """
 
@@ -37,37 +76,31 @@ class Mixture:
         weights: Sequence[float],
         image_shape: tuple[int, int, int],
     ) -> None:
+        super().__init__(plans, weights)
         assert [dataset.name for dataset in datasets] == [plan.dataset for plan in plans]
-        self.datasets, self.plans, self.weights = datasets, plans, weights
-        self.image_shape = image_shape
+        self.datasets, self.image_shape = datasets, image_shape
 
-    def __iter__(self) -> Iterator[list[MicroBatch]]:
-        return self
-
-    def __next__(self) -> list[MicroBatch]:
-        """The micro-batches of one step of this rank."""
-        return [
-            MicroBatch(dataset.name, weight, self._draw(dataset, plan.micro_batch_size))
-            for dataset, plan, weight in zip(self.datasets, self.plans, self.weights, strict=True)
-            for _ in range(plan.micro_steps)
-        ]
-
-    def _draw(self, dataset: ShardDataset, count: int) -> FlamingoBatch:
-        return collate(list(islice(dataset, count)), dataset.rules.tokenizer.pad_token_id, self.image_shape)
+    def _draw(self, number: int) -> FlamingoBatch:
+        dataset, size = self.datasets[number], self.plans[number].micro_batch_size
+        return collate(list(islice(dataset, size)), dataset.rules.tokenizer.pad_token_id, self.image_shape)
 
     def bad_samples(self) -> dict[str, int]:
-        """How many samples each dataset passed over so far; the same keys on all ranks."""
+        """How many samples of each dataset this rank passed over so far; the same keys on all ranks."""
         return {f"bad_samples/{dataset.name}": dataset.bad.kinds.total() for dataset in self.datasets}
 
     def state_dict(self) -> dict[str, Any]:
-        """Every dataset's position."""
+        """Every dataset's position, as JSON can hold it."""
         return {dataset.name: dataset.state_dict() for dataset in self.datasets}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from saved positions.
+    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on behind a saved run; ``states`` are of all its ranks that read, in their order.
+
+        As many as now: bit for bit the run that never stopped. Another number: no sample of an epoch is lost or read
+        twice, and the sum of the counts of bad samples stays.
 
         Raises:
             KeyError: a dataset that the saved run did not have.
+            ConfigError: a dataset has another number of shards than it had.
         """
         for dataset in self.datasets:
-            dataset.load_state_dict(state[dataset.name])
+            dataset.load_states([state[dataset.name] for state in states])

@@ -1,11 +1,9 @@
-"""Which tar files a dataset has, and which of them a rank reads."""
+"""Which tar files a dataset has, and the samples in one."""
 
 import glob
 import os
-import random
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import braceexpand
@@ -35,28 +33,6 @@ def expand_shards(key: str, pattern: str) -> list[str]:
     if missing:
         raise ConfigError(key, missing[0], f"a tar file; {len(missing)} of {len(paths)} shards are not there")
     return paths
-
-
-@dataclass(frozen=True)
-class ShardShare:
-    """What one rank reads of an epoch: some shards, of each every ``stride``-th sample from ``first`` on."""
-
-    shards: list[str]
-    first: int
-    stride: int
-
-
-def share_of_epoch(shards: list[str], seed: int, epoch: int, rank: int, world_size: int) -> ShardShare:
-    """Shuffle the shards of an epoch and deal them out; ranks share one only where there are more ranks than shards.
-
-    The same on every rank for the same arguments, so no two ranks read the same sample.
-    """
-    order = list(shards)
-    random.Random(f"shards {seed} {epoch}").shuffle(order)
-    if len(order) >= world_size:
-        return ShardShare(order[rank::world_size], first=0, stride=1)
-    mine = rank % len(order)
-    return ShardShare([order[mine]], first=rank // len(order), stride=len(range(mine, world_size, len(order))))
 
 
 def read_shard(path: str, on_error: Callable[[Exception], bool]) -> Iterator[RawSample]:

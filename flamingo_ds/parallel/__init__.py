@@ -3,7 +3,7 @@
 from .engine import StepResult, TrainEngine
 from .launch import Launch, init_distributed, read_launch, shutdown
 from .materialize import Filler, ReadWeight, parameters_on_meta
-from .plan import ParallelPlan, build_engine
+from .plan import ParallelPlan, build_engine, plan_layout
 from .topology import Topology
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "build_engine",
     "init_distributed",
     "parameters_on_meta",
+    "plan_layout",
     "read_launch",
     "shutdown",
 ]

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from ..config import DeepSpeedSettings
+from ..config import ConfigError, DeepSpeedSettings
 from ..model import FlamingoForConditionalGeneration
 from ..model.decoder_blocks import decoder_blocks
 from .activation_checkpointing import apply_activation_checkpointing
@@ -17,7 +17,7 @@ from .engine import TrainEngine
 from .materialize import Filler, ReadWeight, hold, parameter_slots
 from .pipeline import PipelineEngine
 from .shard_frozen import fill_and_shard, frozen_units, hollow
-from .stage import FlamingoStage, PassThrough
+from .stage import FlamingoStage, PassThrough, check_family
 from .topology import Topology
 from .zero import ZeroEngine
 
@@ -53,6 +53,33 @@ class ParallelPlan:
         return f"pipeline of {topology.stages} stages x data {topology.data_ranks}, ZeRO-1{sharded}"
 
 
+def plan_layout(
+    model: FlamingoForConditionalGeneration,
+    topology: Topology,
+    settings: DeepSpeedSettings,
+    shard_frozen: bool,
+    reshard_after_forward: bool,
+    checkpoint_every: int,
+) -> ParallelPlan:
+    """Choose the stages' bounds and check that the model can be cut there.
+
+    Args:
+        model: whole, frozen by its table; may be on the meta device.
+        topology, settings, shard_frozen, reshard_after_forward, checkpoint_every: see :class:`ParallelPlan`.
+
+    Raises:
+        ConfigError: a model that cannot have so many stages.
+    """
+    stages, blocks = topology.stages, model.config.text_config.num_hidden_layers
+    try:
+        if stages > 1:
+            check_family(model.config.text_config)
+        bounds = tuple(blocks * stage // stages for stage in range(stages + 1))
+    except ValueError as error:
+        raise ConfigError("parallel.pipeline_stages", stages, str(error)) from error
+    return ParallelPlan(topology, settings, bounds, shard_frozen, reshard_after_forward, checkpoint_every)
+
+
 def build_engine(
     skeleton: FlamingoForConditionalGeneration, read: ReadWeight, plan: ParallelPlan, build_optimizer: BuildOptimizer
 ) -> TrainEngine:
@@ -75,6 +102,7 @@ def _zero(
     model: FlamingoForConditionalGeneration, read: ReadWeight, plan: ParallelPlan, build_optimizer: BuildOptimizer
 ) -> ZeroEngine:
     """(1) weights, sharded as they come under stage 3, (2) activation checkpointing, (3) optimizer, (4) DeepSpeed."""
+    assert dist.group.WORLD is not None
     filler = _filler(read, plan, dist.group.WORLD)
     if plan.settings.zero_stage == 3:
         _fill_sharded(model, filler, plan.settings)
@@ -132,4 +160,6 @@ def _replicas_of_stage(topology: Topology) -> dist.ProcessGroup:
         dist.new_group(list(range(stage * topology.data_ranks, (stage + 1) * topology.data_ranks)))
         for stage in range(topology.stages)
     ]
-    return groups[topology.stage]
+    own = groups[topology.stage]
+    assert isinstance(own, dist.ProcessGroup)
+    return own

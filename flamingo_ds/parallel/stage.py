@@ -1,8 +1,8 @@
 """A pipeline stage is a Flamingo with the other stages' modules taken out.
 
 Other stages' LM blocks become pass-throughs; embedding, learned positions, final norm and head are there where they
-are used. The LM's own ``forward`` runs on ``inputs_embeds``, so its masks and rotary embeddings work unchanged, and what
-is left keeps its canonical name.
+are used. The LM's own ``forward`` runs on ``inputs_embeds``, so its masks and rotary embeddings work unchanged, and
+what is left keeps its canonical name.
 
 Legend: B sequences, L tokens, H LM width, T images, R latents, D their width, V words.
 """
@@ -106,11 +106,12 @@ def prune(model: FlamingoForConditionalGeneration, bounds: tuple[int, ...], stag
     for index in range(len(blocks)):
         if index not in own:
             blocks[index] = PassThrough(family.tuples)
-    for index in list(model.gated_cross_attention):
-        if int(index) not in own:
-            del model.gated_cross_attention[index]
+    for key in list(model.gated_cross_attention):
+        if int(key) not in own:
+            del model.gated_cross_attention[key]
     if stage > 0:
-        model.vision_model = model.resampler = nn.Identity()
+        model.vision_model = nn.Identity()
+        model.resampler = nn.Identity()  # type: ignore[assignment]
         model.new_token_embedding = None
         language_model.set_input_embeddings(nn.Identity())  # type: ignore[arg-type]
         _replace(language_model, family.on_first, nn.Identity())
@@ -202,10 +203,13 @@ class FlamingoStage(nn.Module):
             attention_mask=attention_mask,
             use_cache=False,
         )
+        result = outputs.loss if wants_loss else outputs.logits
+        assert result is not None
         if self.is_last:
-            return outputs.loss if wants_loss else outputs.logits
-        crossing = [outputs.logits.to(hidden.dtype)]  # the head is taken out: these are hidden states
+            return result
+        crossing = [result.to(hidden.dtype)]  # the head is taken out: these are hidden states
         if self.media_goes_on:
+            assert media is not None
             crossing.append(media)
         return torch.cat([tensor.flatten() for tensor in crossing]), text
 

@@ -17,7 +17,7 @@ from .fp32_state import start_optimizer_state
 
 def wrap(model: nn.Module, optimizer: torch.optim.Optimizer, settings: DeepSpeedSettings) -> Any:
     """The DeepSpeed engine of a model, with Adam's moments in place."""
-    # It keeps the last pipeline's groups for good; an engine after that in the same process would take them for its own.
+    # It keeps a pipeline's groups for good; the next engine in the same process would take them for its own.
     groups.mpu = None
     with _float_buffers_kept(model):
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings.content)

@@ -3,27 +3,20 @@
 from rich.console import Console
 from rich.table import Table
 
-from ..checkpoint.pretrained import skeleton
-from ..checkpoint.store import Checkpoint
 from ..config import to_yaml
-from ..data import Mixture
-from ..model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
+from ..model import FlamingoForConditionalGeneration, FlamingoProcessor
 from ..model.flops import count_flops, total_flops
-from ..parallel import Launch
-from .setup import RunPlan
+from .prepare import Prepared, RunPlan
 
 # Bytes a parameter: bf16 or fp32 weights, fp32 master and two moments, gradients in the weights' precision.
 MASTER_AND_MOMENTS = 12
 
 
-def describe(
-    plan: RunPlan, launch: Launch, prepared: tuple[FlamingoProcessor, FlamingoConfig, Mixture, Checkpoint | None]
-) -> None:
+def describe(plan: RunPlan, prepared: Prepared) -> None:
     """Print the resolved recipe, the parameter table, the batch arithmetic and the memory of each rank's weights."""
-    processor, model_config, _, checkpoint = prepared
+    model, report, checkpoint = prepared.model, prepared.freeze_report, prepared.checkpoint
     console = Console(width=120)
     console.print(to_yaml(plan.config), highlight=False, markup=False)
-    model, report = skeleton(model_config, plan.config.model)
     table = Table("parameters", "trainable", "frozen", title="freeze table")
     for row in report:
         table.add_row(row.pattern, f"{row.trainable:,}", f"{row.frozen:,}")
@@ -35,15 +28,17 @@ def describe(
         weight = plan.config.data.datasets[batch.dataset].weight
         batches.add_row(
             batch.dataset,
-            *map(str, (batch.batch_size, launch.world_size, batch.micro_batch_size, batch.micro_steps, weight)),
+            *map(str, (batch.batch_size, plan.topology.world_size, batch.micro_batch_size, batch.micro_steps, weight)),
         )
     console.print(batches)
-    stage, ranks = plan.settings.zero_stage, launch.world_size
+    stage, ranks = plan.settings.zero_stage, plan.topology.world_size
     recomputed = plan.config.parallel.activation_checkpointing
-    console.print(f"layout: {plan.layout(launch)}, activation checkpointing {recomputed}")
+    console.print(f"layout: {prepared.layout}, activation checkpointing {recomputed}")
     gigabytes = _weights_bytes(trainable, frozen, stage, ranks, plan.settings.content["bf16"]["enabled"]) / 1e9
     console.print(f"weights, gradients and optimizer of a rank, by arithmetic: {gigabytes:.3f} GB, activations apart")
-    console.print(f"a step takes at most {_step_flops(plan, model, processor):.3g} FLOPs by formula, recomputing apart")
+    console.print(
+        f"a step takes at most {_step_flops(plan, model, prepared.processor):.3g} FLOPs by formula, recomputing apart"
+    )
     start = f"behind step {checkpoint.step} of {checkpoint.path.name}" if checkpoint else "afresh"
     console.print(f"starts {start}, ends at step {plan.config.train.max_steps}")
 

@@ -12,7 +12,7 @@ from ..batch import FlamingoBatch
 from ..checkpoint.publish import SaveInput
 from ..checkpoint.saver import CheckpointSaver
 from ..config import EXIT_DONE, EXIT_STOPPED
-from ..data import MicroBatch, Mixture
+from ..data import MicroBatch, MixtureOutline
 from ..parallel import StepResult, TrainEngine
 from .metrics import MetricsLog, memory_gb
 from .preemption import StopRequest
@@ -44,7 +44,7 @@ class Trainer:
         self,
         content: SaveInput,
         engine: TrainEngine,
-        mixture: Mixture,
+        mixture: MixtureOutline,
         run: RunFolder,
         stop: StopRequest,
         saver: CheckpointSaver,

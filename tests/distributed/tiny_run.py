@@ -177,7 +177,7 @@ class Layout:
 
     def plan(self) -> ParallelPlan:
         """Of this rank; the cut leaves stages of different depth where the blocks do not divide."""
-        bounds = tuple(BLOCKS * stage // self.stages for stage in range(self.stages)) + (BLOCKS,)
+        bounds = tuple(BLOCKS * stage // self.stages for stage in range(self.stages + 1))
         settings = self.settings(len(WEIGHTS) * self.micro_steps)
         return ParallelPlan(self.topology(), settings, bounds, self.shard_frozen, self.reshard, self.checkpoint_every)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,19 @@ def test_interrupt_saves_and_the_resumed_run_is_the_same_bit_for_bit(road: Road,
         ours, theirs = (load_kind(path / "checkpoints/latest", kind) for path in (run, whole))
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours), kind
+
+
+def test_another_number_of_ranks_goes_on(road: Road, whole: Path) -> None:
+    """Two ranks under ZeRO-3, then one process under ZeRO-1: the step and the data's position are found again."""
+    run = road.folder / "fewer"
+    shutil.copytree(whole, run, symlinks=True)
+    arguments = ["--recipe", str(road.recipe), f"run_dir={run}", "train.max_steps=32", "--resume"]
+    finish([sys.executable, "-m", "flamingo_ds.train", *arguments])
+    assert metrics(run)[:30] == metrics(whole)
+    assert [line["step"] for line in metrics(run)[30:]] == [31, 32]
+    (state,) = (run / "checkpoints/latest/ranks").glob("*.json")
+    pairs = json.loads(state.read_text())["mixture"]["pairs"]
+    assert pairs["bad"]["seen"] == 32 * 4  # of both ranks of the first run, and of this one's steps
 
 
 def test_a_single_process_stops_with_exit_code_85(road: Road) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from flamingo_ds.checkpoint.fingerprint import fingerprint
+from flamingo_ds.checkpoint.fingerprint import fingerprint, frozen_names
 from flamingo_ds.checkpoint.pretrained import TokenIds, build_model, build_processor, describe_model
 from flamingo_ds.checkpoint.publish import SaveInput
 from flamingo_ds.checkpoint.retention import Retention
@@ -69,7 +69,7 @@ def saved(tmp_path_factory, alone):
     processor = build_processor(recipe.model)
     config = describe_model(recipe.model, TokenIds.of(processor))
     model = build_model(config, recipe.model, recipe.seed)
-    base = fingerprint(model, recipe.model).to_json()
+    base = fingerprint(frozen_names(model), model.get_parameter, recipe.model).to_json()
     state = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

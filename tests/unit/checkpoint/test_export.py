@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flamingo_ds.checkpoint.export import export_to_hf, load_trainable, load_trained_model
+from flamingo_ds.checkpoint.export import export_to_hf, load_trained_model
 from flamingo_ds.checkpoint.names import index_name, shard_name
 from flamingo_ds.checkpoint.store import Checkpoint
 from flamingo_ds.config import ConfigError
@@ -143,4 +143,4 @@ def test_weights_that_do_not_fit_are_named(saved, tmp_path, damage, message):
     index = path / index_name("weight")
     index.write_text(json.dumps({"weight_map": dict.fromkeys(weights, file.name)}), encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
-        load_trainable(saved.model, Checkpoint(path))
+        load_trained_model(Checkpoint(path), saved.recipe)

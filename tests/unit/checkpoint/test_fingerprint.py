@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from flamingo_ds.checkpoint.fingerprint import fingerprint, require_same_base
+from flamingo_ds.checkpoint.fingerprint import Fingerprint, fingerprint, frozen_names, require_same_base
 from flamingo_ds.config import ConfigError, ModelConfig
 from flamingo_ds.config.schema import LanguageModelConfig, VisionEncoderConfig
 from tests.tiny import tiny_flamingo
@@ -17,8 +17,12 @@ def model():
     return tiny_flamingo()
 
 
+def fingerprint_of(model) -> Fingerprint:
+    return fingerprint(frozen_names(model), model.get_parameter, RECIPE)
+
+
 def sha(model):
-    return fingerprint(model, RECIPE).sha256
+    return fingerprint_of(model).sha256
 
 
 @torch.no_grad()
@@ -35,11 +39,11 @@ def test_one_bit_of_any_frozen_weight_changes_it(model):
 
 @torch.no_grad()
 def test_what_trains_does_not_count(model):
-    before = fingerprint(model, RECIPE)
+    before = fingerprint_of(model)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.add_(1.0)
-    assert fingerprint(model, RECIPE) == before
+    assert fingerprint_of(model) == before
     assert before.tensors == sum(not parameter.requires_grad for parameter in model.parameters())
 
 
@@ -66,15 +70,15 @@ def test_layout_in_memory_does_not_count(model):
 
 
 def test_names_of_the_sources(model):
-    found = fingerprint(model, RECIPE)
+    found = fingerprint_of(model)
     assert (found.language_model, found.vision_encoder) == ("org/lm@abc", "ViT-L-14@openai")
     assert require_same_base(found.to_json(), found, "here") is None
 
 
 def test_a_wrong_base_is_refused_by_name(model):
-    saved = fingerprint(model, RECIPE).to_json() | {"language_model": "org/other@def"}
+    saved = fingerprint_of(model).to_json() | {"language_model": "org/other@def"}
     torch.nn.init.zeros_(model.language_model.lm_head.weight)
-    found = fingerprint(model, RECIPE)
+    found = fingerprint_of(model)
     with pytest.raises(ConfigError) as caught:
         require_same_base(saved, found, "runs/a/step-00000002")
     message = str(caught.value)
@@ -87,5 +91,5 @@ def test_a_wrong_base_is_refused_by_name(model):
 
 def test_the_same_content_from_elsewhere_is_the_same_base(model):
     """A lab moves its models: the path is told and not compared."""
-    found = fingerprint(model, RECIPE)
+    found = fingerprint_of(model)
     require_same_base(found.to_json() | {"language_model": "/scratch/lm"}, found, "here")

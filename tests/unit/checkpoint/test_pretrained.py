@@ -16,7 +16,6 @@ from flamingo_ds.checkpoint.pretrained import (
     TokenIds,
     build_model,
     build_processor,
-    cast_parameters,
     describe_model,
     skeleton,
 )
@@ -271,12 +270,3 @@ def test_a_freeze_table_that_does_not_fit_is_named(recipe):
     recipe.freeze = [*recipe.freeze, FreezeRowConfig("languagemodel.*", True)]
     with pytest.raises(ConfigError, match=r"model.freeze = .*row 'languagemodel\.\*' matches no parameter"):
         skeleton(describe_model(recipe, TokenIds.of(build_processor(recipe))), recipe)
-
-
-def test_casting_keeps_what_trains_in_fp32(recipe):
-    model = build(recipe)
-    buffers = {name: buffer.dtype for name, buffer in model.named_buffers()}
-    cast_parameters(model, torch.bfloat16)
-    for name, parameter in model.named_parameters():
-        assert parameter.dtype == (torch.float32 if parameter.requires_grad else torch.bfloat16), name
-    assert {name: buffer.dtype for name, buffer in model.named_buffers()} == buffers

@@ -31,7 +31,7 @@ def read_all(checkpoint):
 def test_what_was_saved_comes_back(saved):
     checkpoint = saved.load()
     assert (checkpoint.step, checkpoint.ranks, checkpoint.data_ranks) == (2, 1, 1)
-    assert checkpoint.data_state(0) == {"mixture": {"pairs": {"shard": 3}}}
+    assert checkpoint.data_states() == [{"mixture": {"pairs": {"shard": 3}}}]
     assert torch.equal(checkpoint.reference()["logits"], torch.ones(2, 3))
     found = read_all(checkpoint)
     assert found.keys() == saved.state.keys()
@@ -200,11 +200,10 @@ def test_a_name_that_the_index_has_and_the_file_has_not(saved, tmp_path):
 
 def test_a_rank_s_files(saved, tmp_path):
     path = saved.copy(tmp_path / "bad")
-    refused(lambda: Checkpoint(path).data_state(1), "0001.json.*valid JSON: ")
     for name in ("data/0000.json", "ranks/0000.pt"):
         file = path / name
         file.write_bytes(file.read_bytes()[:10])
-    refused(lambda: Checkpoint(path).data_state(0), "0000.json.*valid JSON: ")
+    refused(lambda: Checkpoint(path).data_states(), "0000.json.*valid JSON: ")
     refused(lambda: Checkpoint(path).restore_random_states(0, 1), "0000.pt.*a rank's random states: ")
     shutil.rmtree(path / "ranks")
     refused(lambda: Checkpoint(path).restore_random_states(0, 1), "0000.pt.*a rank's random states: FileNotFound")

@@ -61,7 +61,7 @@ def test_counts_go_on_after_a_resume():
     log.seen = ENOUGH_TO_JUDGE
     add(log, 20)
     resumed = BadSampleLog("pairs", 0.1, None)
-    resumed.load_state_dict(json.loads(json.dumps(log.state_dict())))
+    resumed.load_states([json.loads(json.dumps(log.state_dict()))])
     assert (resumed.seen, resumed.kinds, resumed.shards) == (log.seen, log.kinds, log.shards)
     with pytest.raises(ConfigError):
         add(resumed, 1)

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from flamingo_ds.batch import FlamingoBatch
-from flamingo_ds.config import BatchPlan
+from flamingo_ds.config import BatchPlan, ConfigError
 from flamingo_ds.config.schema import SampleFormat
-from flamingo_ds.data import Mixture
+from flamingo_ds.data import Mixture, MixtureOutline
 
 from .making import page, pair, picture, write_shards, write_tar
 
@@ -74,7 +74,7 @@ def test_a_resumed_mixture_gives_identical_tensors_and_counts(make_mixture, step
         next(running)
     state = json.loads(json.dumps(running.state_dict()))
     resumed = make_mixture()
-    resumed.load_state_dict(state)
+    resumed.load_states([state])
     for _ in range(12):
         for ours, theirs in zip(next(running), next(resumed), strict=True):
             assert same(ours.batch, theirs.batch)
@@ -112,7 +112,61 @@ def test_a_dataset_that_the_saved_run_did_not_have_is_an_error(make_mixture):
     state = mixture.state_dict()
     del state["pages"]
     with pytest.raises(KeyError, match="pages"):
-        mixture.load_state_dict(state)
+        mixture.load_states([state])
+
+
+@pytest.mark.parametrize(("ranks", "now"), [(1, 3), (3, 1), (3, 2), (2, 2)])
+def test_counts_of_bad_samples_add_up_on_another_number_of_ranks(make_mixture, ranks, now):
+    saved = [make_mixture(rank, ranks) for rank in range(ranks)]
+    for mixture in saved:
+        for _ in range(4):
+            next(mixture)
+    states = json.loads(json.dumps([mixture.state_dict() for mixture in saved]))
+    resumed = [make_mixture(rank, now) for rank in range(now)]
+    for mixture in resumed:
+        mixture.load_states(states)
+    for dataset in ("pairs", "pages"):
+        before, after = ([mixture.state_dict()[dataset]["bad"] for mixture in run] for run in (saved, resumed))
+        assert sum(bad["seen"] for bad in before) == sum(bad["seen"] for bad in after)
+        for counts in ("kinds", "shards"):
+            assert sum((Counter(bad[counts]) for bad in before), Counter()) == sum(
+                (Counter(bad[counts]) for bad in after), Counter()
+            )
+    assert sum(mixture.bad_samples()["bad_samples/pairs"] for mixture in resumed) > 0
+    assert all(len(next(mixture)) == 3 for mixture in resumed)
+
+
+def test_another_number_of_shards_than_the_saved_run_had_is_refused(tmp_path, make_dataset):
+    write_shards(tmp_path, [4, 4])
+    state = make_dataset(f"{tmp_path}/pairs-*.tar").state_dict()
+    write_shards(tmp_path, [4, 4, 4])
+    with pytest.raises(ConfigError) as caught:
+        make_dataset(f"{tmp_path}/pairs-*.tar").load_states([state])
+    assert str(caught.value) == (
+        "data.datasets.pairs.shards = '3 tar files': expected 2, as the saved positions count them"
+    )
+
+
+def test_an_outline_has_the_mixture_s_order_and_no_sequences(make_mixture):
+    mixture, outline = make_mixture(), MixtureOutline(PLANS, WEIGHTS)
+    for _ in range(2):
+        step = next(outline)
+        assert [(micro.dataset, micro.weight) for micro in step] == [
+            (micro.dataset, micro.weight) for micro in next(mixture)
+        ]
+        assert all(len(micro.batch) == 0 for micro in step)
+        assert all(micro.batch.num_targets() == micro.batch.num_tokens() == 0 for micro in step)
+    assert outline.bad_samples() == dict.fromkeys(mixture.bad_samples(), 0)
+    outline.load_states([mixture.state_dict()])
+    assert outline.state_dict() == {}
+
+
+def test_an_empty_batch_is_cut_and_moved_like_any_other():
+    batch = FlamingoBatch.empty()[:2].to("cpu", torch.bfloat16)
+    assert len(batch) == 0
+    assert batch.pixel_values.dtype == torch.bfloat16
+    assert batch.pixel_values.ndim == 6
+    assert int(batch.num_images.sum()) == 0
 
 
 def test_datasets_and_plans_in_different_orders_are_our_own_bug(make_mixture):

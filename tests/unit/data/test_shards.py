@@ -1,14 +1,11 @@
 import gzip
-import itertools
 import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from flamingo_ds.config import ConfigError
-from flamingo_ds.data.shards import expand_shards, read_shard, share_of_epoch
+from flamingo_ds.data.shards import expand_shards, read_shard
 
 from .making import pair, picture, write_shards, write_tar
 
@@ -41,36 +38,6 @@ def test_shards_that_are_not_there(tmp_path, pattern, value, expected):
     with pytest.raises(ConfigError) as caught:
         expand_shards("data.datasets.pairs.shards", f"{tmp_path}/{pattern}")
     assert str(caught.value) == f"data.datasets.pairs.shards = '{tmp_path}/{value}': expected {expected}"
-
-
-@given(shards=st.integers(1, 9), world_size=st.integers(1, 20), samples=st.integers(0, 12), epoch=st.integers(0, 3))
-def test_the_ranks_together_read_each_sample_exactly_once(shards, world_size, samples, epoch):
-    names = [f"{number}.tar" for number in range(shards)]
-    read_by_all = []
-    for rank in range(world_size):
-        share = share_of_epoch(names, 7, epoch, rank, world_size)
-        read_by_all += itertools.product(share.shards, range(samples)[share.first :: share.stride])
-    assert sorted(read_by_all) == sorted(itertools.product(names, range(samples)))
-
-
-@given(shards=st.integers(1, 40), world_size=st.integers(1, 20))
-def test_no_rank_has_much_more_than_another(shards, world_size):
-    names = [f"{number}.tar" for number in range(shards)]
-    shares = [share_of_epoch(names, 7, 0, rank, world_size) for rank in range(world_size)]
-    amounts = [len(share.shards) / share.stride for share in shares]
-    assert all(amounts)
-    if shards >= world_size:
-        assert max(amounts) - min(amounts) <= 1
-    else:
-        # Shards that are shared are shared by numbers of ranks that differ by one at most.
-        assert max(share.stride for share in shares) - min(share.stride for share in shares) <= 1
-
-
-def test_epochs_and_seeds_differ_in_order():
-    names = [f"{number}.tar" for number in range(20)]
-    orders = [share_of_epoch(names, seed, epoch, 0, 1).shards for seed, epoch in ((0, 0), (0, 1), (1, 0))]
-    assert all(sorted(order) == sorted(names) for order in orders)
-    assert len({tuple(order) for order in orders}) == 3
 
 
 def test_the_members_of_a_sample_come_together_undecoded(tmp_path):

@@ -99,7 +99,9 @@ def test_a_resumed_stream_gives_exactly_what_would_have_come(shards, taken, worl
     expected = texts(samples, 20)
 
     resumed = stream_of(nonempty, **arguments)
-    resumed.load_state_dict(state)
+    states = [stream_of(nonempty).state_dict()] * arguments["world_size"]
+    states[arguments["rank"]] = state
+    resumed.load_states(states)
     assert texts(iter(resumed), 20) == expected
 
 
@@ -122,7 +124,7 @@ def test_a_broken_shard_is_told_once_in_a_run_that_is_resumed_anywhere(tmp_path,
     stream = stream_of(shards, errors=errors)
     texts(iter(stream), taken)
     resumed = stream_of(shards, errors=errors)
-    resumed.load_state_dict(stream.state_dict())
+    resumed.load_states([stream.state_dict()])
     samples = iter(resumed)
     while resumed.position.epoch == 0:
         next(samples)

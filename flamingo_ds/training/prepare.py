@@ -1,0 +1,140 @@
+"""Everything about a run that can be wrong, found before a process group or a GPU is touched."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers.utils import logging as transformers_logging
+
+from ..checkpoint.initial_weights import InitialWeights, require_fit
+from ..checkpoint.pretrained import TokenIds, build_processor, describe_model, skeleton
+from ..checkpoint.store import Checkpoint, find_checkpoint
+from ..config import BatchPlan, ConfigError, DeepSpeedSettings, RunConfig
+from ..config.validate import checkpoint_interval
+from ..data import Mixture, MixtureOutline, SequenceRules, ShardDataset
+from ..model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
+from ..model.freeze import FreezeReport
+from ..parallel import ParallelPlan, Topology, plan_layout
+from .run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run as it was asked for: everything checked, nothing built.
+
+    Attributes:
+        config: the recipe.
+        settings: of DeepSpeed.
+        batches: arithmetic of each dataset.
+        topology: this rank's place.
+        resume: ``--resume``'s path, empty for the latest, None for a fresh start.
+    """
+
+    config: RunConfig
+    settings: DeepSpeedSettings
+    batches: list[BatchPlan]
+    topology: Topology
+    resume: str | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run is built from.
+
+    Attributes:
+        processor: of the model.
+        model: without memory, frozen by its table.
+        freeze_report: what the table did.
+        initial: the model's weights at the start, read when they are asked for.
+        layout: over the ranks.
+        mixture: of data, at its position.
+        checkpoint: to go on from.
+    """
+
+    processor: FlamingoProcessor
+    model: FlamingoForConditionalGeneration
+    freeze_report: list[FreezeReport]
+    initial: InitialWeights
+    layout: ParallelPlan
+    mixture: MixtureOutline
+    checkpoint: Checkpoint | None
+
+
+def prepare(plan: RunPlan) -> Prepared:
+    """Read and check what the recipe names.
+
+    Raises:
+        ConfigError: what is wrong.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    run = RunFolder(Path(plan.config.run_dir))
+    checkpoint = find_checkpoint(run.checkpoints, plan.resume)
+    processor = build_processor(plan.config.model)
+    config = describe_model(plan.config.model, TokenIds.of(processor))
+    _check_lengths(plan.config, config)
+    mixture = _mixture(plan, processor, run)
+    if checkpoint is not None:
+        _go_on_with_data(mixture, checkpoint)
+    model, report = skeleton(config, plan.config.model)
+    if checkpoint is not None:
+        shapes = {name: tensor.shape for name, tensor in checkpoint.weights().items()}
+        require_fit(model, shapes, str(checkpoint.path))
+    parallel = plan.config.parallel
+    layout = plan_layout(
+        model,
+        plan.topology,
+        plan.settings,
+        shard_frozen=parallel.shard_frozen,
+        reshard_after_forward=parallel.reshard_after_forward,
+        checkpoint_every=checkpoint_interval(parallel.activation_checkpointing),
+    )
+    initial = InitialWeights(model, plan.config.model, plan.config.seed)
+    return Prepared(processor, model, report, initial, layout, mixture, checkpoint)
+
+
+def _check_lengths(recipe: RunConfig, model: FlamingoConfig) -> None:
+    for name, dataset in recipe.data.datasets.items():
+        if model.context_length is not None and dataset.max_tokens > model.context_length:
+            raise ConfigError(
+                f"data.datasets.{name}.max_tokens",
+                dataset.max_tokens,
+                f"at most {model.context_length}, the language model's context",
+            )
+
+
+def _mixture(plan: RunPlan, processor: FlamingoProcessor, run: RunFolder) -> MixtureOutline:
+    """The recipe's datasets, this replica's share of them; nothing to read for a pipeline's later stages."""
+    recipe = plan.config.data
+    weights = [dataset.weight for dataset in recipe.datasets.values()]
+    if not plan.topology.is_first:
+        return MixtureOutline(plan.batches, weights)
+    datasets = [
+        ShardDataset(
+            name,
+            dataset,
+            SequenceRules(
+                processor.tokenizer,
+                processor.transform,
+                processor.image_token_id,
+                processor.eoc_token_id,
+                dataset.max_tokens,
+                dataset.max_images,
+            ),
+            plan.topology.data_rank,
+            plan.topology.data_ranks,
+            plan.config.seed,
+            recipe.max_bad_share,
+            run.bad_samples,
+        )
+        for name, dataset in recipe.datasets.items()
+    ]
+    return Mixture(datasets, plan.batches, weights, (3, *processor.image_size))
+
+
+def _go_on_with_data(mixture: MixtureOutline, checkpoint: Checkpoint) -> None:
+    try:
+        mixture.load_states([state["mixture"] for state in checkpoint.data_states()])
+    except KeyError as error:
+        raise ConfigError(
+            "data.datasets", str(error), f"the datasets that {checkpoint.path.name} was trained on"
+        ) from error
