@@ -1,6 +1,6 @@
 """The same tiny training, run in plain PyTorch or laid out over ranks; imported by name in the worker processes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -153,6 +153,10 @@ class Layout:
     bf16: bool = False
     family: str = "llama"
     tied: bool = False
+
+    def of(self, **changes: Any) -> "Layout":
+        """The same with some changes."""
+        return replace(self, **changes)
 
     def settings(self, steps: int) -> DeepSpeedSettings:
         """Thresholds of 0, so that stage 3 really shards such small weights."""

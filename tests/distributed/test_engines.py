@@ -1,14 +1,17 @@
-"""What the engine promises beside the training itself."""
+"""What engines promise beside the training itself."""
+
+from typing import Any
 
 import pytest
 import torch
 
 from . import tiny_run
-from .pool import WorkerPool
+from .conftest import Pools
+from .tiny_run import Layout
 
 
-def gates(stage: int) -> tuple[dict[str, float], bool]:
-    engine = tiny_run.build_engine(stage, False, bf16=True)
+def gates(layout: Layout) -> tuple[dict[str, float], bool]:
+    engine: Any = tiny_run.build(layout)
     model = engine.engine.module
     kept = all(buffer.dtype == torch.float32 for buffer in model.buffers() if buffer.is_floating_point())
     return engine.gates(), kept
@@ -16,7 +19,7 @@ def gates(stage: int) -> tuple[dict[str, float], bool]:
 
 def stop_on_one_rank() -> list[int]:
     """Only rank 1 asks to stop; every rank must hear of it after the same step."""
-    engine = tiny_run.build_engine(3, False)
+    engine = tiny_run.build(Layout(zero=3))
     rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     micro = tiny_run.micro_batches(0, rank, world_size, 1)
     return [engine.train_step(micro, 1e-3, {"stop": int(rank == 1 and step == 1)}).counters["stop"] for step in (0, 1)]
@@ -24,7 +27,7 @@ def stop_on_one_rank() -> list[int]:
 
 def without_images_on_one_rank() -> list[float]:
     """Rank 1 has no image in its batch: the vision path must still run there, or ZeRO-3 waits for ever."""
-    engine = tiny_run.build_engine(3, False)
+    engine = tiny_run.build(Layout(zero=3))
     rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     micro = tiny_run.micro_batches(0, rank, world_size, 1)
     if rank == 1:
@@ -34,20 +37,21 @@ def without_images_on_one_rank() -> list[float]:
     return [engine.train_step(micro, 1e-3, {}).loss for _ in range(2)]
 
 
-@pytest.mark.parametrize("stage", [1, 3])
-def test_gates_are_told_and_float_buffers_stay_fp32(two_ranks: WorkerPool, stage: int) -> None:
+@pytest.mark.parametrize("layout", [Layout(zero=1, bf16=True), Layout(zero=3, bf16=True), Layout(stages=2, bf16=True)])
+def test_gates_are_told_and_float_buffers_stay_fp32(pools: Pools, layout: Layout) -> None:
     """Rotary frequencies in bf16 would make the trained model another one than the exported."""
-    values, kept = two_ranks.run(gates, stage)[0]
-    expected = pytest.approx(torch.tensor(0.5).tanh().item(), rel=4e-3)  # bf16 holds 8 bits
-    assert values == {f"gate/{block}/{kind}": expected for block in (0, 1) for kind in ("attn", "ffw")}
-    assert kept
+    for values, kept in pools.run(2, gates, layout):
+        expected = pytest.approx(torch.tensor(0.5).tanh().item(), rel=4e-3)  # bf16 holds 8 bits
+        blocks = range(tiny_run.BLOCKS)
+        assert values == {f"gate/{block}/{kind}": expected for block in blocks for kind in ("attn", "ffw")}
+        assert kept
 
 
-def test_one_rank_stops_all(two_ranks: WorkerPool) -> None:
-    assert two_ranks.run(stop_on_one_rank) == [[0, 1], [0, 1]]
+def test_one_rank_stops_all(pools: Pools) -> None:
+    assert pools.run(2, stop_on_one_rank) == [[0, 1], [0, 1]]
 
 
-def test_a_rank_without_images_does_not_hang_zero3(two_ranks: WorkerPool) -> None:
-    first, second = two_ranks.run(without_images_on_one_rank, timeout=60)
+def test_a_rank_without_images_does_not_hang_zero3(pools: Pools) -> None:
+    first, second = pools.run(2, without_images_on_one_rank, timeout=60)
     assert first == second
     assert first[1] < first[0]
