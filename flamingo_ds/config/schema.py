@@ -244,6 +244,8 @@ class ParallelConfig:
 
     activation_checkpointing: str = "off"
     """off; block: recompute every block of LM, gated layers and resampler; an integer n: every n-th of them."""
+    watchdog_s: float = 300.0
+    """After so many seconds without progress each rank says where it and the others are; 0: never."""
 
 
 @dataclass
