@@ -89,7 +89,8 @@ class RankBoard:
         try:
             self._serve()
         except Exception as error:  # whatever a store raises: the run does not depend on it
-            self.error = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.error = f"their store, which rank 0 or torchrun's agent serves, is gone ({reason})"
 
     def _serve(self) -> None:
         self.post()

@@ -220,7 +220,7 @@ def test_a_store_that_fails_costs_only_the_others_places(make, clock):
     with make(0, 2, BrokenStore(1, fail)) as watchdog:
         clock.now += PATIENCE
         watchdog.look()
-    assert watchdog.said[0].endswith("; the other ranks cannot be asked: RuntimeError: Broken pipe")
+    assert watchdog.said[0].endswith("serves, is gone (RuntimeError: Broken pipe)")
 
 
 def test_a_store_that_never_answers_costs_a_moment(make, clock, monkeypatch):
