@@ -49,11 +49,11 @@ def _run(options: argparse.Namespace) -> int:
     # The recipe is checked before torch is imported: a typo is answered in a fraction of a second.
     config = load_recipe(options.recipe, options.overrides)
     plan_batches(config, replicas=1)
-    from .parallel import Topology, init_distributed, read_launch, shutdown
+    from .parallel import Topology, Watchdog, connect_store, init_distributed, read_launch, shutdown
     from .training.dry_run import describe
     from .training.preemption import StopRequest
     from .training.prepare import RunPlan, prepare
-    from .training.run_folder import RunFolder
+    from .training.run_folder import LOGGER, RunFolder
     from .training.setup import build_trainer
 
     launch = read_launch(os.environ)
@@ -70,7 +70,10 @@ def _run(options: argparse.Namespace) -> int:
     stop = StopRequest()
     stop.listen()
     init_distributed(launch)
-    code = build_trainer(plan, launch, prepared, stop).train()
+    with Watchdog(
+        launch.rank, launch.world_size, config.parallel.watchdog_s, LOGGER.info, connect_store(launch)
+    ) as dog:
+        code = build_trainer(plan, launch, prepared, stop, dog).train()
     shutdown()
     return code
 

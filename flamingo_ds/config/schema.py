@@ -258,6 +258,8 @@ class ParallelConfig:
     false gathers once a micro-batch and keeps a stage's weights whole in between."""
     activation_checkpointing: str = "off"
     """off; block: recompute every block of LM, gated layers and resampler; an integer n: every n-th of them."""
+    watchdog_s: float = 300.0
+    """After so many seconds without progress each rank says where it and the others are; 0: never."""
 
 
 @dataclass

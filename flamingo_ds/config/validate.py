@@ -35,6 +35,7 @@ AT_LEAST_ZERO = (
     "model.gated_cross_attention.offset",
     "train.optimizer.weight_decay",
     "train.schedule.warmup_steps",
+    "parallel.watchdog_s",
 )
 POSITIVE_OF_DATASET = ("batch_size", "micro_batch_size", "max_images", "shuffle_buffer")
 

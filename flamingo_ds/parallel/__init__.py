@@ -4,7 +4,9 @@ from .engine import StepResult, TrainEngine
 from .launch import Launch, init_distributed, read_launch, shutdown
 from .materialize import Filler, ReadWeight, parameters_on_meta
 from .plan import ParallelPlan, build_engine, plan_layout
+from .rank_board import connect_store
 from .topology import Topology
+from .watchdog import Watchdog
 
 __all__ = [
     "Filler",
@@ -14,7 +16,9 @@ __all__ = [
     "StepResult",
     "Topology",
     "TrainEngine",
+    "Watchdog",
     "build_engine",
+    "connect_store",
     "init_distributed",
     "parameters_on_meta",
     "plan_layout",

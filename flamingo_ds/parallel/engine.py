@@ -1,12 +1,15 @@
 """What the training loop knows of a layout: nothing but this."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
 from ..batch import FlamingoBatch
+
+Doing = Callable[[str], None]
+"""Told in a few words what a rank does next; all ranks say the same in the same order (see ``Watchdog.doing``)."""
 
 
 class WeightedBatch(Protocol):

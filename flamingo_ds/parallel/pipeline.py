@@ -14,7 +14,7 @@ from torch import nn
 from ..batch import FlamingoBatch
 from ..config import DeepSpeedSettings
 from ..model.tanh_gate import TanhGate
-from .engine import StepResult, WeightedBatch
+from .engine import Doing, StepResult, WeightedBatch
 from .fp32_state import get_full_state, set_full_state, set_optimizer_step
 from .stage import FlamingoStage
 from .topology import Topology
@@ -66,12 +66,18 @@ class PipelineEngine:
         optimizer: over the stage's trainable parameters.
         settings: complete DeepSpeed settings; ``gradient_accumulation_steps`` is the number of micro-batches of a step.
         topology: of this rank.
+        doing: is told where a step is.
     """
 
     def __init__(
-        self, stage: FlamingoStage, optimizer: torch.optim.Optimizer, settings: DeepSpeedSettings, topology: Topology
+        self,
+        stage: FlamingoStage,
+        optimizer: torch.optim.Optimizer,
+        settings: DeepSpeedSettings,
+        topology: Topology,
+        doing: Doing,
     ) -> None:
-        self.stage, self.topology = stage, topology
+        self.stage, self.topology, self.doing = stage, topology, doing
         # Taken before wrapping; a tied weight's second copy is none of the model's names.
         self.trainable = {name: parameter for name, parameter in stage.named_weights() if parameter.requires_grad}
         self.dtype = torch.bfloat16 if settings.content["bf16"]["enabled"] else torch.float32
@@ -85,6 +91,7 @@ class PipelineEngine:
 
         DeepSpeed averages gradients over the replicas and over the micro-batches, hence two factors.
         """
+        self.doing("counting tokens")
         targets, counters = count_over_ranks(micro_batches, counters, self.device)
         set_learning_rate(self.engine, learning_rate)
         replicas, steps = self.topology.data_ranks, len(micro_batches)
@@ -96,8 +103,10 @@ class PipelineEngine:
             means.append(mean.detach())
             return divisor_and_weight[1] * steps * mean
 
+        self.doing(f"pipeline of {', '.join(targets)}")
         self.engine.module.loss_fn = loss_of
         self.engine.train_batch(self._loaded(micro_batches, divisors))
+        self.doing("summing losses")
         losses = dict.fromkeys(targets, 0.0)
         for micro, mean in zip(micro_batches, means, strict=False):  # the last stage's alone
             losses[micro.dataset] += float(mean) / replicas

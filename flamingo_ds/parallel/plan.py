@@ -13,7 +13,7 @@ from ..config import ConfigError, DeepSpeedSettings
 from ..model import FlamingoForConditionalGeneration
 from ..model.decoder_blocks import decoder_blocks
 from .activation_checkpointing import apply_activation_checkpointing
-from .engine import TrainEngine
+from .engine import Doing, TrainEngine
 from .materialize import Filler, ReadWeight, hold, parameter_slots
 from .pipeline import PipelineEngine
 from .shard_frozen import fill_and_shard, frozen_units, hollow
@@ -81,7 +81,11 @@ def plan_layout(
 
 
 def build_engine(
-    skeleton: FlamingoForConditionalGeneration, read: ReadWeight, plan: ParallelPlan, build_optimizer: BuildOptimizer
+    skeleton: FlamingoForConditionalGeneration,
+    read: ReadWeight,
+    plan: ParallelPlan,
+    build_optimizer: BuildOptimizer,
+    doing: Doing,
 ) -> TrainEngine:
     """Lay a model out over the ranks of the process group. Collective.
 
@@ -90,17 +94,19 @@ def build_engine(
         read: initial weights by canonical name.
         plan: the layout.
         build_optimizer: over the trainable parameters of a module.
+        doing: is told where a step is.
     """
-    return (
-        _zero(skeleton, read, plan, build_optimizer)
-        if plan.topology.stages == 1
-        else _pipeline(skeleton, read, plan, build_optimizer)
-    )
+    lay_out = _zero if plan.topology.stages == 1 else _pipeline
+    return lay_out(skeleton, read, plan, build_optimizer, doing)
 
 
 def _zero(
-    model: FlamingoForConditionalGeneration, read: ReadWeight, plan: ParallelPlan, build_optimizer: BuildOptimizer
-) -> ZeroEngine:
+    model: FlamingoForConditionalGeneration,
+    read: ReadWeight,
+    plan: ParallelPlan,
+    build_optimizer: BuildOptimizer,
+    doing: Doing,
+) -> TrainEngine:
     """(1) weights, sharded as they come under stage 3, (2) activation checkpointing, (3) optimizer, (4) DeepSpeed."""
     assert dist.group.WORLD is not None
     filler = _filler(read, plan, dist.group.WORLD)
@@ -109,12 +115,16 @@ def _zero(
     else:
         filler.fill(model, send=False)  # DeepSpeed sends the first rank's weights to all
     _recompute(model, plan.checkpoint_every)
-    return ZeroEngine(model, build_optimizer(model), plan.settings)
+    return ZeroEngine(model, build_optimizer(model), plan.settings, doing)
 
 
 def _pipeline(
-    model: FlamingoForConditionalGeneration, read: ReadWeight, plan: ParallelPlan, build_optimizer: BuildOptimizer
-) -> PipelineEngine:
+    model: FlamingoForConditionalGeneration,
+    read: ReadWeight,
+    plan: ParallelPlan,
+    build_optimizer: BuildOptimizer,
+    doing: Doing,
+) -> TrainEngine:
     """(1) cut out the stage, (2) weights, (3) activation checkpointing, (4) DeepSpeed, (5) frozen shards."""
     topology = plan.topology
     stage = FlamingoStage(model, plan.bounds, topology.stage)
@@ -124,7 +134,7 @@ def _pipeline(
     were = hollow(units)
     filler.fill(stage.model, send=False)
     _recompute(stage.model, plan.checkpoint_every)
-    engine = PipelineEngine(stage, build_optimizer(stage.model), plan.settings, topology)
+    engine = PipelineEngine(stage, build_optimizer(stage.model), plan.settings, topology, doing)
     fill_and_shard(units, were, filler, group, plan.reshard_after_forward)
     return engine
 

@@ -11,7 +11,7 @@ from torch import nn
 from ..batch import FlamingoBatch
 from ..config import DeepSpeedSettings
 from ..model.tanh_gate import TanhGate
-from .engine import StepResult, WeightedBatch
+from .engine import Doing, StepResult, WeightedBatch
 from .fp32_state import get_full_state, set_full_state, set_optimizer_step
 from .wrap import count_over_ranks, gate_name, set_learning_rate, wrap
 
@@ -23,9 +23,13 @@ class ZeroEngine:
         model: with its weights; frozen parameters have ``requires_grad`` off. It is changed in place.
         optimizer: over the model's trainable parameters.
         settings: complete DeepSpeed settings.
+        doing: is told where a step is.
     """
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, settings: DeepSpeedSettings) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, settings: DeepSpeedSettings, doing: Doing
+    ) -> None:
+        self.doing = doing
         # Taken before wrapping: below, every rank must visit the same parameters in the same order.
         self.trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.dtype = torch.bfloat16 if settings.content["bf16"]["enabled"] else torch.float32
@@ -42,18 +46,23 @@ class ZeroEngine:
         does not depend on how the batch is cut over ranks and micro-steps. DeepSpeed averages gradients over ranks,
         hence the factor ``world_size``.
         """
+        self.doing("counting tokens")
         targets, counters = count_over_ranks(micro_batches, counters, self.device)
         set_learning_rate(self.engine, learning_rate)
         self.engine.train()
         sums = {name: torch.zeros((), device=self.device) for name in targets}
         for number, micro in enumerate(micro_batches):
+            self.doing(f"forward of {micro.dataset}")
             divisor = max(targets[micro.dataset], 1) / self.world_size
             batch = micro.batch.to(self.device, self.dtype)
             loss = self.engine(**batch.tensors(), num_items_in_batch=divisor).loss
+            self.doing(f"backward of {micro.dataset}")
             self.engine.set_gradient_accumulation_boundary(number == len(micro_batches) - 1)
             self.engine.backward(micro.weight * loss)
             sums[micro.dataset] += loss.detach()
+        self.doing("optimizer step")
         grad_norm = self._step()
+        self.doing("summing losses")
         means = torch.stack(list(sums.values())).double() / self.world_size
         dist.all_reduce(means)
         losses = dict(zip(sums, means.tolist(), strict=True))

@@ -8,7 +8,7 @@ from ..checkpoint.initial_weights import trained_over
 from ..checkpoint.publish import SaveInput
 from ..checkpoint.retention import Retention
 from ..checkpoint.saver import CheckpointSaver
-from ..parallel import Launch, ReadWeight, build_engine
+from ..parallel import Launch, ReadWeight, Watchdog, build_engine
 from .optimizer import build_optimizer
 from .preemption import StopRequest
 from .prepare import Prepared, RunPlan
@@ -16,9 +16,11 @@ from .run_folder import LOGGER, RunFolder
 from .trainer import Trainer
 
 
-def build_trainer(plan: RunPlan, launch: Launch, prepared: Prepared, stop: StopRequest) -> Trainer:
+def build_trainer(plan: RunPlan, launch: Launch, prepared: Prepared, stop: StopRequest, watchdog: Watchdog) -> Trainer:
     """Weights, layout, optimizer and trainer; the process group exists."""
     recipe, checkpoint, model_config = plan.config, prepared.checkpoint, prepared.model.config
+    step = checkpoint.step if checkpoint else 0
+    watchdog.at(step, "building the model")
     run = RunFolder(Path(recipe.run_dir))
     if launch.is_main:
         run.describe(recipe, plan.settings, launch.world_size)
@@ -29,12 +31,11 @@ def build_trainer(plan: RunPlan, launch: Launch, prepared: Prepared, stop: StopR
         require_same_base(checkpoint.about["base"], base, str(checkpoint.path))
         read = trained_over(read, checkpoint.weights())
     optimizer = partial(build_optimizer, config=recipe.train.optimizer, fused=plan.settings.optimizer_on_cpu)
-    engine = build_engine(prepared.model, read, prepared.layout, optimizer)
+    engine = build_engine(prepared.model, read, prepared.layout, optimizer, watchdog.doing)
     if checkpoint is not None:
         engine.load_full_state(checkpoint.state(), checkpoint.step)
         if not checkpoint.restore_random_states(launch.rank, launch.world_size):
             LOGGER.info("random states are not restored: %s is of %d ranks", checkpoint.path.name, checkpoint.ranks)
-    step = checkpoint.step if checkpoint else 0
     content = SaveInput(step, recipe, model_config, prepared.processor, base.to_json(), str(prepared.layout))
     saver = CheckpointSaver(
         run.checkpoints,
@@ -43,4 +44,4 @@ def build_trainer(plan: RunPlan, launch: Launch, prepared: Prepared, stop: StopR
         plan.topology.data_rank if plan.topology.is_first else None,
     )
     LOGGER.info("%s; starting behind step %d of %d", prepared.layout, step, recipe.train.max_steps)
-    return Trainer(content, engine, prepared.mixture, run, stop, saver, launch.is_main)
+    return Trainer(content, engine, prepared.mixture, run, stop, saver, watchdog, launch.is_main)

@@ -13,7 +13,7 @@ from ..checkpoint.publish import SaveInput
 from ..checkpoint.saver import CheckpointSaver
 from ..config import EXIT_DONE, EXIT_STOPPED
 from ..data import MicroBatch, MixtureOutline
-from ..parallel import StepResult, TrainEngine
+from ..parallel import StepResult, TrainEngine, Watchdog
 from .metrics import MetricsLog, memory_gb
 from .preemption import StopRequest
 from .progress import ProgressDisplay
@@ -37,6 +37,7 @@ class Trainer:
         run: folder.
         stop: where signals arrive.
         saver: of checkpoints.
+        watchdog: is told where the loop is.
         is_main: whether this rank writes and speaks.
     """
 
@@ -48,10 +49,11 @@ class Trainer:
         run: RunFolder,
         stop: StopRequest,
         saver: CheckpointSaver,
+        watchdog: Watchdog,
         is_main: bool,
     ) -> None:
         self.content, self.config, self.engine, self.mixture = content, content.recipe.train, engine, mixture
-        self.run, self.stop, self.saver, self.is_main = run, stop, saver, is_main
+        self.run, self.stop, self.saver, self.watchdog, self.is_main = run, stop, saver, watchdog, is_main
         self.stall = 0.0
         self.metrics = MetricsLog(run.metrics, run.tensorboard, content.step) if is_main else None
         self.display = ProgressDisplay(content.step, self.config.max_steps, self.config.log_every, is_main)
@@ -69,6 +71,7 @@ class Trainer:
         with self.display:
             try:
                 code = self._loop()
+                self.watchdog.doing("the last save")
                 self.saver.finish()  # collective
                 if code == EXIT_STOPPED:
                     self._say_saved()
@@ -87,6 +90,7 @@ class Trainer:
         for done in range(self.content.step + 1, self.config.max_steps + 1):
             began = time.monotonic()
             rate = learning_rate(done - 1, self.config.max_steps, self.config.optimizer, self.config.schedule)
+            self.watchdog.at(done, "reading data")
             micro_batches = next(self.mixture)
             result = self.engine.train_step(micro_batches, rate, self._counters(micro_batches))
             # All ranks have the same losses, so all stop here or none does.
@@ -116,6 +120,7 @@ class Trainer:
         }
 
     def _report(self, step: int, result: StepResult, rate: float, seconds: float) -> None:
+        self.watchdog.doing("reading gates")
         gates = self.engine.gates()  # collective
         if self.metrics is None:
             return
@@ -137,6 +142,7 @@ class Trainer:
 
     def _save(self, step: int, batch: FlamingoBatch) -> None:
         began = time.monotonic()
+        self.watchdog.doing("saving")
         self.saver.finish()
         self._say_saved()  # the one before, with its own stall
         data_state = self.mixture.state_dict()

@@ -193,7 +193,11 @@ def build(layout: Layout, weights: dict[str, torch.Tensor] | None = None) -> Tra
     with parameters_on_meta():
         skeleton = tiny_model(layout.family, layout.tied)
     return build_engine(
-        skeleton, lambda name: initial[name], layout.plan(), lambda model: build_optimizer(model, OPTIMIZER)
+        skeleton,
+        lambda name: initial[name],
+        layout.plan(),
+        lambda model: build_optimizer(model, OPTIMIZER),
+        doing=lambda what: None,
     )
 
 
