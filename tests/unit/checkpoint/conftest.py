@@ -16,6 +16,7 @@ from flamingo_ds.checkpoint.saver import CheckpointSaver
 from flamingo_ds.checkpoint.store import Checkpoint
 from flamingo_ds.config import RunConfig
 from flamingo_ds.model import FlamingoForConditionalGeneration, FlamingoProcessor
+from tests.saving import StateEngine
 from tests.tiny import tiny_recipe, write_tiny_backbones
 
 
@@ -37,19 +38,6 @@ class Saved:
     def load(self) -> Checkpoint:
         """As a run that goes on from it does."""
         return Checkpoint(self.path)
-
-
-class StateEngine:
-    """As much of an engine as a saver asks for: one rank's state, or ``index`` of ``count`` ranks' common one."""
-
-    def __init__(self, state, index=0, count=1):
-        self.state, self.place = state, (index, count)
-
-    def full_state(self):
-        yield from self.state.items()
-
-    def share(self):
-        return self.place
 
 
 @pytest.fixture(scope="session")
