@@ -72,8 +72,8 @@ def _run(options: argparse.Namespace) -> int:
     init_distributed(launch)
     with Watchdog(
         launch.rank, launch.world_size, config.parallel.watchdog_s, LOGGER.info, connect_store(launch)
-    ) as dog:
-        code = build_trainer(plan, launch, prepared, stop, dog).train()
+    ) as watchdog:
+        code = build_trainer(plan, launch, prepared, stop, watchdog).train()
     shutdown()
     return code
 

@@ -15,9 +15,11 @@ from ..model.decoder_blocks import decoder_blocks
 from .activation_checkpointing import apply_activation_checkpointing
 from .engine import Doing, TrainEngine
 from .materialize import Filler, ReadWeight, hold, parameter_slots
+from .memory import Buffers, Layout
 from .pipeline import PipelineEngine
 from .shard_frozen import fill_and_shard, frozen_units, hollow
 from .stage import FlamingoStage, PassThrough, check_family
+from .stage_plan import Batches, choose_stage_bounds
 from .topology import Topology
 from .zero import ZeroEngine
 
@@ -57,6 +59,7 @@ def plan_layout(
     model: FlamingoForConditionalGeneration,
     topology: Topology,
     settings: DeepSpeedSettings,
+    batches: Batches,
     shard_frozen: bool,
     reshard_after_forward: bool,
     checkpoint_every: int,
@@ -65,18 +68,21 @@ def plan_layout(
 
     Args:
         model: whole, frozen by its table; may be on the meta device.
+        batches: micro-batches of one replica in a step, by which the stages are balanced.
         topology, settings, shard_frozen, reshard_after_forward, checkpoint_every: see :class:`ParallelPlan`.
 
     Raises:
         ConfigError: a model that cannot have so many stages.
     """
-    stages, blocks = topology.stages, model.config.text_config.num_hidden_layers
-    try:
-        if stages > 1:
+    bounds: tuple[int, ...] = (0, model.config.text_config.num_hidden_layers)
+    if topology.stages > 1:
+        layout = Layout(1, topology.data_ranks, topology.stages, shard_frozen, reshard_after_forward, checkpoint_every)
+        dtype = torch.bfloat16 if settings.content["bf16"]["enabled"] else torch.float32
+        try:
             check_family(model.config.text_config)
-        bounds = tuple(blocks * stage // stages for stage in range(stages + 1))
-    except ValueError as error:
-        raise ConfigError("parallel.pipeline_stages", stages, str(error)) from error
+            bounds = choose_stage_bounds(model, layout, batches, dtype, Buffers.of(settings.content))
+        except ValueError as error:
+            raise ConfigError("parallel.pipeline_stages", topology.stages, f"what can be: {error}") from error
     return ParallelPlan(topology, settings, bounds, shard_frozen, reshard_after_forward, checkpoint_every)
 
 

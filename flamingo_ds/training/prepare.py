@@ -13,7 +13,7 @@ from ..config.validate import checkpoint_interval
 from ..data import Mixture, MixtureOutline, SequenceRules, ShardDataset
 from ..model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
 from ..model.freeze import FreezeReport
-from ..parallel import ParallelPlan, Topology, plan_layout
+from ..parallel import Batches, BatchShape, ParallelPlan, Topology, plan_layout
 from .run_folder import RunFolder
 
 
@@ -84,12 +84,24 @@ def prepare(plan: RunPlan) -> Prepared:
         model,
         plan.topology,
         plan.settings,
+        _shapes(plan, processor),
         shard_frozen=parallel.shard_frozen,
         reshard_after_forward=parallel.reshard_after_forward,
         checkpoint_every=checkpoint_interval(parallel.activation_checkpointing),
     )
     initial = InitialWeights(model, plan.config.model, plan.config.seed)
     return Prepared(processor, model, report, initial, layout, mixture, checkpoint)
+
+
+def _shapes(plan: RunPlan, processor: FlamingoProcessor) -> Batches:
+    """A replica's micro-batches of a step, each as large as its dataset allows."""
+    side = processor.image_size[0]
+    shapes = []
+    for batch in plan.batches:
+        dataset = plan.config.data.datasets[batch.dataset]
+        shape = BatchShape(batch.micro_batch_size, dataset.max_tokens, dataset.max_images, side)
+        shapes.append((shape, batch.micro_steps))
+    return shapes
 
 
 def _check_lengths(recipe: RunConfig, model: FlamingoConfig) -> None:
