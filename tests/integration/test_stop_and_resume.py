@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -79,6 +80,9 @@ def whole(road: Road) -> Path:
     run = road.folder / "whole"
     output = finish(command(road, f"run_dir={run}"))
     assert "step 30/30" in output
+    for step in (10, 20, 30):
+        said = rf"saved {run}/checkpoints/step-000000{step} in \d+\.\d s; training stood still for \d+\.\d\d s"
+        assert len(re.findall(said, output)) == 1, output
     return run
 
 
