@@ -271,7 +271,9 @@ def _marked(model: FlamingoForConditionalGeneration, tally: "_Tally") -> Iterato
 
     def watch(name: str, module: nn.Module) -> None:
         def begins(_module: nn.Module, _inputs: Any) -> None:
-            tally.enter(name)
+            # An LM block with a gated block begins behind that one, which runs between the two.
+            if name.removeprefix("lm/") not in model.gated_cross_attention:
+                tally.enter(name)
 
         def ends(_module: nn.Module, _inputs: Any, output: Any) -> None:
             hidden = output[0] if isinstance(output, tuple) else output

@@ -3,15 +3,15 @@
 Legend: P elements that train, Q elements that are frozen, e bytes of an element in training precision, a bytes of an
 element of accumulated gradients, D data-parallel ranks, S pipeline stages, M micro-batches of a rank and step.
 
-What each ZeRO stage keeps on a rank (read in the source, measured in tests/distributed/test_memory.py):
+What each ZeRO stage keeps on a rank, read in the source and compared with tiny engines on two ranks:
 
 | | weights | gradients | masters and moments | buffers |
 | --- | --- | --- | --- | --- |
-| 0 (fp32 only) | e (P + Q) | e P | 8 P | one bucket of gradients |
+| 0 (fp32 only) | e (P + Q) | e P | 8 P | |
 | 1 | e (P + Q) | e P | 12 P / D | reduce bucket |
 | 1, a = 4 in bf16 | e (P + Q) | e P + 4 P | 12 P / D | |
 | 2 | e (P + Q) | two shards, old and new: 2 a P / D | 12 P / D | reduce bucket, two with overlap_comm |
-| 3 | e (P + Q) / D | a P / D | 12 P / D | reduce bucket, and what is gathered |
+| 3 | e (P + Q) / D | a P / D | 12 P / D | reduce bucket and its copy, and what is gathered |
 
 A shard is rounded up, in stage 3 for every parameter. On top of that come the activations during forward and backward,
 or the optimizer step's temporary copies; the two do not meet, so the larger counts.

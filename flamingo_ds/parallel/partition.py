@@ -87,7 +87,7 @@ def stage_bounds(
         raise ValueError(f"{stages} stages of {len(blocks)} LM blocks: each stage needs one at least")
     spans = _Spans(blocks, first, last, each, stages, micro_batches)
     if not spans.reaches_end():
-        most = max((s for s in range(1, stages) if _Spans(blocks, first, last, each, s, 1).reaches_end()), default=0)
+        most = _most_stages(blocks, first, last)
         hint = f"at most {most} are possible" if most else "nothing trains at all"
         raise ValueError(
             f"{stages} stages: one would hold nothing that trains (gated blocks stand too far apart); {hint}"
@@ -103,6 +103,16 @@ def stage_bounds(
     spans.most_time = spans.smallest_maximum("time")
     spans.most_memory = spans.smallest_maximum("memory")
     return spans.smallest_bounds()
+
+
+def _most_stages(blocks: Sequence[Cost], first: Cost, last: Cost) -> int:
+    """Cutting behind the first block that gives a stage something that trains is never worse than cutting later."""
+    stages, trains = 0, first.trains
+    for block in blocks[:-1]:
+        trains = trains or block.trains
+        if trains:
+            stages, trains = stages + 1, False
+    return stages + (trains or blocks[-1].trains or last.trains)
 
 
 class _Spans:

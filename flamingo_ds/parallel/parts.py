@@ -6,6 +6,7 @@ resampler), ``embedding``, ``gated/<i>``, ``lm/<i>`` and ``head`` (what follows 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -53,9 +54,12 @@ def part_sizes(model: FlamingoForConditionalGeneration) -> dict[str, PartSizes]:
 
 def tied_sizes(model: FlamingoForConditionalGeneration) -> PartSizes:
     """What a last stage holds besides ``head`` because it is tied to the embedding of the first."""
-    matrices = ((model.language_model.get_output_embeddings(), model.get_input_embeddings()),)
+    pairs: list[tuple[Any, Any]] = [
+        (model.language_model.get_output_embeddings(), model.get_input_embeddings()),
+        (model.new_token_head, model.new_token_embedding),
+    ]
     tied = PartSizes()
-    for head, embedding in (*matrices, (model.new_token_head, model.new_token_embedding)):
+    for head, embedding in pairs:
         if head is not None and embedding is not None and head.weight is embedding.weight:
             (tied.trainable if head.weight.requires_grad else tied.frozen).append(head.weight.numel())
     tied.decays = [False] * len(tied.trainable)
@@ -65,12 +69,13 @@ def tied_sizes(model: FlamingoForConditionalGeneration) -> PartSizes:
 
 def _modules(model: FlamingoForConditionalGeneration) -> Iterable[tuple[str, nn.Module]]:
     """Part and module, the smaller module before the one that holds it; whatever is left over is the head's."""
-    for module in model.vision_model.modules():
+    vision: Any = model.vision_model
+    for module in vision.modules():
         if isinstance(module, nn.ModuleList):
             yield from (("vision", layer) for layer in module)
-    yield "vision", model.vision_model
+    yield "vision", vision
     yield "vision", model.resampler
-    gated: nn.ModuleDict = model.gated_cross_attention
+    gated: Any = model.gated_cross_attention
     for name, block in gated.items():
         yield f"gated/{name}", block
     for index, block in enumerate(decoder_blocks(model.language_model)):

@@ -106,3 +106,25 @@ def test_a_hundred_blocks_take_no_time() -> None:
     bounds = stage_bounds(blocks, Cost(time=20), Cost(time=5), 20, 64)
     slowest = max(cost.time for cost in stage_costs(bounds, blocks, Cost(time=20), Cost(time=5), 64))
     assert slowest == 42  # 725 units of 7 on 20 stages: 36.25 at least, so six blocks
+
+
+@settings(max_examples=100, deadline=None)
+@given(blocks=st.lists(COSTS, min_size=1, max_size=7), first=COSTS, last=COSTS)
+def test_the_most_stages_in_the_message_are_possible_and_more_are_not(
+    blocks: list[Cost], first: Cost, last: Cost
+) -> None:
+    possible = [
+        stages for stages in range(1, len(blocks) + 1) if brute_force(blocks, first, last, stages, 1, None) is not None
+    ]
+    for stages in range(1, len(blocks) + 1):
+        if stages not in possible:
+            expected = f"at most {max(possible)} are possible" if possible else "nothing trains at all"
+            with pytest.raises(ValueError, match=expected):
+                stage_bounds(blocks, first, last, stages, 1)
+
+
+def test_what_every_stage_has_counts_once_a_stage() -> None:
+    blocks = [Cost(time=1, resident=1, trains=True)] * 4
+    each = Cost(resident=100, in_flight=10)
+    costs = stage_costs((0, 2, 4), blocks, Cost(), Cost(), 4, each)
+    assert [cost.memory for cost in costs] == [2 + 100 + 2 * 10, 2 + 100 + 10]
