@@ -4,8 +4,8 @@
     python tools/plan.py my.yaml --nodes 1 --gpus-per-node 4 --gpu-memory 24GB --json plan.json model.style=openflamingo
 
 Needs no GPU. Memory is counted on the recipe's own model, without contents; every sequence is taken as of full length
-with all its images. Times are estimates by formula (flamingo_ds/parallel/step_time.py), good for comparing layouts and
-not for promises.
+with all its images. Times are estimates by formula (flamingo_ds/parallel/planning/step_time.py), good for comparing
+layouts and not for promises.
 """
 
 import argparse
@@ -36,11 +36,11 @@ from flamingo_ds.config import (
     plan_batches,
 )
 from flamingo_ds.config.schema import Precision
-from flamingo_ds.parallel.activations import BatchShape
-from flamingo_ds.parallel.layouts import Candidate, judge, layouts
-from flamingo_ds.parallel.memory import MASTER_AND_MOMENTS, Buffers, Layout
-from flamingo_ds.parallel.stage_plan import Batches, ModelCosts, stage_table
-from flamingo_ds.parallel.step_time import Machine
+from flamingo_ds.parallel.planning.activations import BatchShape
+from flamingo_ds.parallel.planning.layouts import Candidate, judge, layouts
+from flamingo_ds.parallel.planning.memory import MASTER_AND_MOMENTS, Buffers, Layout
+from flamingo_ds.parallel.planning.stages import Batches, ModelCosts, stage_table
+from flamingo_ds.parallel.planning.step_time import Machine
 
 CONFIGURATIONS = Path(__file__).resolve().parent.parent / "ds_configs"
 UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}

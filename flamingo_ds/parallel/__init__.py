@@ -1,12 +1,11 @@
 """How a finished model is laid out over ranks, from outside; the only place beside checkpoint/ that knows DeepSpeed."""
 
-from .activations import BatchShape
 from .engine import StepResult, TrainEngine
 from .launch import Launch, init_distributed, read_launch, shutdown
 from .materialize import Filler, ReadWeight, parameters_on_meta
 from .plan import ParallelPlan, build_engine, plan_layout
+from .planning import Batches, BatchShape
 from .rank_board import connect_store
-from .stage_plan import Batches
 from .topology import Topology
 from .watchdog import Watchdog
 

@@ -15,11 +15,10 @@ from ..model.decoder_blocks import decoder_blocks
 from .activation_checkpointing import apply_activation_checkpointing
 from .engine import Doing, TrainEngine
 from .materialize import Filler, ReadWeight, hold, parameter_slots
-from .memory import Buffers, Layout
 from .pipeline import PipelineEngine
+from .planning import Batches, Buffers, Layout, choose_stage_bounds
 from .shard_frozen import fill_and_shard, frozen_units, hollow
 from .stage import FlamingoStage, PassThrough, check_family
-from .stage_plan import Batches, choose_stage_bounds
 from .topology import Topology
 from .zero import ZeroEngine
 

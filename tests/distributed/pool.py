@@ -55,6 +55,8 @@ class WorkerPool:
         self.processes, self.pipes = [], []
 
     def _start(self) -> None:
+        # Large tensors in pages of their own, so that what is freed is given back and memory can be measured.
+        os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "65536")
         context = multiprocessing.get_context("spawn")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -179,9 +179,9 @@ class Layout:
         """Of this rank."""
         return Topology(torch.distributed.get_rank(), torch.distributed.get_world_size(), self.stages)
 
-    def plan(self) -> ParallelPlan:
-        """Of this rank; the cut leaves stages of different depth where the blocks do not divide."""
-        bounds = tuple(BLOCKS * stage // self.stages for stage in range(self.stages + 1))
+    def plan(self, blocks: int = BLOCKS) -> ParallelPlan:
+        """Of this rank."""
+        bounds = tuple(blocks * stage // self.stages for stage in range(self.stages + 1))
         settings = self.settings(len(WEIGHTS) * self.micro_steps)
         return ParallelPlan(self.topology(), settings, bounds, self.shard_frozen, self.reshard, self.checkpoint_every)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .memory import Buffers, Held, Layout, RankMemory, largest, zero_memory
-from .stage_plan import Batches, ModelCosts, StagePlan, plan_stages
+from .stages import Batches, ModelCosts, StagePlan, plan_stages
 from .step_time import Machine, StepEstimate, estimate_pipeline, estimate_zero
 
 

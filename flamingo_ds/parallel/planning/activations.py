@@ -22,13 +22,13 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..model import FlamingoForConditionalGeneration, attention
-from ..model.chunked_cross_entropy import applies_to, chunked_cross_entropy
-from ..model.decoder_blocks import decoder_blocks, gated_blocks_before
-from ..model.media_mask import MediaView, TokensByImage, by_image_pays, media_view
-from ..model.new_tokens import embed
-from ..model.vision_encoder import encode_images
-from .activation_checkpointing import apply_activation_checkpointing
+from ...model import FlamingoForConditionalGeneration, attention
+from ...model.chunked_cross_entropy import applies_to, chunked_cross_entropy
+from ...model.decoder_blocks import decoder_blocks, gated_blocks_before
+from ...model.media_mask import MediaView, TokensByImage, by_image_pays, media_view
+from ...model.new_tokens import embed
+from ...model.vision_encoder import encode_images
+from ..activation_checkpointing import apply_activation_checkpointing
 
 
 @dataclass(frozen=True)

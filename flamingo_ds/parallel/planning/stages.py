@@ -8,8 +8,8 @@ from math import ceil
 import torch
 from rich.table import Table
 
-from ..model import FlamingoForConditionalGeneration
-from ..model.flops import PartFlops, count_flops
+from ...model import FlamingoForConditionalGeneration
+from ...model.flops import PartFlops, count_flops
 from .activations import ActivationBytes, BatchShape, count_activations
 from .memory import MASTER_AND_MOMENTS, Buffers, Held, Layout, RankMemory, zero_memory
 from .partition import Cost, stage_bounds
@@ -24,7 +24,7 @@ class ModelCosts:
     Args:
         model: may be on the meta device; what trains is read from ``requires_grad``.
         dtype: of training.
-        device_type: ``cuda`` or ``cpu``; see :func:`~flamingo_ds.parallel.activations.count_activations`.
+        device_type: ``cuda`` or ``cpu``; see :func:`~flamingo_ds.parallel.planning.activations.count_activations`.
     """
 
     def __init__(

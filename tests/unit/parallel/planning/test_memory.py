@@ -2,7 +2,7 @@
 
 import pytest
 
-from flamingo_ds.parallel.memory import Buffers, Held, Layout, RankMemory, in_flight, zero_memory
+from flamingo_ds.parallel.planning.memory import Buffers, Held, Layout, RankMemory, in_flight, zero_memory
 
 HELD = Held(frozen=[60, 40], trainable=[7, 3], blocks=[67, 43], largest_group=[7])
 

@@ -14,7 +14,7 @@ import pytest
 from flamingo_ds.config import to_yaml
 from tests.tiny import tiny_recipe, write_tiny_backbones
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

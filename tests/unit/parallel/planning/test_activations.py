@@ -12,7 +12,7 @@ from flamingo_ds.batch import IGNORED_LABEL, FlamingoBatch
 from flamingo_ds.model import FlamingoForConditionalGeneration
 from flamingo_ds.model.decoder_blocks import decoder_blocks
 from flamingo_ds.parallel import apply_activation_checkpointing
-from flamingo_ds.parallel.activations import BatchShape, count_activations
+from flamingo_ds.parallel.planning.activations import BatchShape, count_activations
 from tests.tiny import FAMILIES, IMAGE_ID, IMAGE_SIZE, tiny_flamingo, tiny_text_config
 
 SHAPE = BatchShape(sequences=4, tokens=48, images=4, image_size=IMAGE_SIZE, padded=False, targets=4 * 44)

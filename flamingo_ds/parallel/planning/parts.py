@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from ..model import FlamingoForConditionalGeneration
-from ..model.decoder_blocks import decoder_blocks
+from ...model import FlamingoForConditionalGeneration
+from ...model.decoder_blocks import decoder_blocks
 
 
 @dataclass

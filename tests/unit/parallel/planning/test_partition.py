@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flamingo_ds.parallel.partition import Cost, stage_bounds, stage_costs
+from flamingo_ds.parallel.planning.partition import Cost, stage_bounds, stage_costs
 
 COSTS = st.builds(
     Cost,

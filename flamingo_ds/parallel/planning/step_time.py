@@ -22,7 +22,7 @@ What is left out: the optimizer's own work, data loading, imbalance between rank
 from dataclasses import dataclass
 
 from .memory import Buffers, Held, Layout
-from .stage_plan import Batches, ModelCosts, StagePlan, crossing_bytes, stage_parts
+from .stages import Batches, ModelCosts, StagePlan, crossing_bytes, stage_parts
 
 
 @dataclass(frozen=True)
