@@ -142,7 +142,10 @@ def train_serial(steps: range, family: str = "llama", tied: bool = False) -> Out
 
 @dataclass(frozen=True)
 class Layout:
-    """How the tiny model is laid out; the defaults are one plain replica a rank."""
+    """How the tiny model is laid out; the defaults are one plain replica a rank.
+
+    ``offload`` names what the CPU holds: ``optimizer``, or ``optimizer`` and ``param``.
+    """
 
     zero: int = 1
     stages: int = 1
@@ -153,6 +156,7 @@ class Layout:
     bf16: bool = False
     family: str = "llama"
     tied: bool = False
+    offload: tuple[str, ...] = ()
 
     def of(self, **changes: Any) -> "Layout":
         """The same with some changes."""
@@ -163,6 +167,7 @@ class Layout:
         zero: dict[str, Any] = {"stage": self.zero}
         if self.zero == 3:
             zero |= {"stage3_param_persistence_threshold": 0, "stage3_model_persistence_threshold": 0}
+        zero |= {f"offload_{what}": {"device": "cpu"} for what in self.offload}
         content = {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": steps if self.stages > 1 else 1,
@@ -171,6 +176,8 @@ class Layout:
             "zero_optimization": zero,
             "steps_per_print": 10**9,
         }
+        if self.offload:
+            content["zero_force_ds_cpu_optimizer"] = False
         if self.stages > 1 and self.bf16:
             content["data_types"] = {"grad_accum_dtype": "fp32"}
         return DeepSpeedSettings(content, self.zero)
@@ -196,7 +203,7 @@ def build(layout: Layout, weights: dict[str, torch.Tensor] | None = None) -> Tra
         skeleton,
         lambda name: initial[name],
         layout.plan(),
-        lambda model: build_optimizer(model, OPTIMIZER),
+        lambda model: build_optimizer(model, OPTIMIZER, fused=bool(layout.offload)),
         doing=lambda what: None,
     )
 
