@@ -65,8 +65,7 @@ def _run(options: argparse.Namespace) -> int:
         if launch.is_main:
             describe(plan, prepared)
         return EXIT_DONE
-    if launch.is_main:
-        RunFolder(Path(config.run_dir)).create()
+    RunFolder(Path(config.run_dir)).create()
     stop = StopRequest()
     stop.listen()
     init_distributed(launch)

@@ -72,6 +72,11 @@ class Watchdog:
         entry = place.entry + 1 if step == place.step else 0
         self._here = (Place(step, entry, what), self.clock())
 
+    @property
+    def place(self) -> str:
+        """Which rank this is and where, for people."""
+        return f"rank {self.rank} {self._here[0]}"
+
     def doing(self, what: str) -> None:
         """A new place in the same step, for those who do not know its number."""
         self.at(self._here[0].step, what)

@@ -13,6 +13,7 @@ RUN_DIR/
 
 import json
 import logging
+import os
 import platform
 import subprocess
 import sys
@@ -57,16 +58,18 @@ class RunFolder:
         return self.path / "bad_samples.jsonl"
 
     def create(self) -> None:
-        """Make the folders; what exists stays.
+        """Make the folders; what exists stays. Every rank asks, so that none waits for another that was refused.
 
         Raises:
-            ConfigError: they cannot be made there.
+            ConfigError: they cannot be made there, or not be written to.
         """
         try:
             for folder in (self.checkpoints, self.tensorboard, self.path / "logs"):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError("run_dir", str(self.path), f"a folder that can be made: {error.strerror}") from error
+        if not os.access(self.path, os.W_OK):
+            raise ConfigError("run_dir", str(self.path), "a folder that can be written to")
 
     def describe(self, config: RunConfig, settings: DeepSpeedSettings, world_size: int) -> None:
         """Write down what is run, by what code, on what; a resumed run adds its start to the earlier ones."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.distributed import DistError
 
 from ..batch import FlamingoBatch
 from ..checkpoint.publish import SaveInput
@@ -76,12 +77,16 @@ class Trainer:
                 if code == EXIT_STOPPED:
                     self._say_saved()
                     self._say(f"stopped on {self.stop.signal or 'the signal of another rank'}; go on with --resume")
-                return code
+            except Exception as error:
+                error.add_note(self._where(error))
+                LOGGER.exception("training failed")
+                raise
             finally:
                 self.saver.abandon()  # after an error; else there is none under way
                 self._say_saved()
                 if self.metrics is not None:
                     self.metrics.close()
+        return code
 
     def _loop(self) -> int:
         saved = self.content.step
@@ -109,6 +114,12 @@ class Trainer:
             if stopping and done < self.config.max_steps:
                 return EXIT_STOPPED
         return EXIT_DONE
+
+    def _where(self, error: Exception) -> str:
+        where = f"this was {self.watchdog.place}"
+        if isinstance(error, DistError) or "Connection" in str(error):
+            where += f"; a connection broke, so another rank has ended: see what it said, and {self.run.path / 'logs'}"
+        return where
 
     def _counters(self, micro_batches: list[MicroBatch]) -> dict[str, int]:
         batches = [micro.batch for micro in micro_batches]

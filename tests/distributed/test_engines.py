@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from flamingo_ds.data import MicroBatch
+
 from . import tiny_run
 from .conftest import Pools
 from .tiny_run import Layout
@@ -37,6 +39,23 @@ def without_images_on_one_rank() -> list[float]:
     return [engine.train_step(micro, 1e-3, {}).loss for _ in range(2)]
 
 
+def without_images(layout: Layout) -> list[float]:
+    """No image in the first replica's batches, or in anybody's: the pipeline still crosses and everything steps."""
+    engine = tiny_run.build(layout)
+    topology = layout.topology()
+    losses = []
+    for replicas in (1, 1, topology.data_ranks, topology.data_ranks):
+        micro = tiny_run.micro_batches(0, topology.data_rank, topology.data_ranks, 1)
+        if not topology.is_first:
+            micro = [MicroBatch(one.dataset, one.weight, one.batch[:0]) for one in micro]
+        elif topology.data_rank < replicas:
+            for one in micro:
+                one.batch.num_images.zero_()
+                one.batch.media_ids.zero_()
+        losses.append(engine.train_step(micro, 1e-3, {}).loss)
+    return losses
+
+
 @pytest.mark.parametrize("layout", [Layout(zero=1, bf16=True), Layout(zero=3, bf16=True), Layout(stages=2, bf16=True)])
 def test_gates_are_told_and_float_buffers_stay_fp32(pools: Pools, layout: Layout) -> None:
     """Rotary frequencies in bf16 would make the trained model another one than the exported."""
@@ -55,3 +74,11 @@ def test_a_rank_without_images_does_not_hang_zero3(pools: Pools) -> None:
     first, second = pools.run(2, without_images_on_one_rank, timeout=60)
     assert first == second
     assert first[1] < first[0]
+
+
+@pytest.mark.parametrize("shard_frozen", [False, True])
+def test_stages_without_images_do_not_hang(pools: Pools, shard_frozen: bool) -> None:
+    first, *others = pools.run(4, without_images, Layout(stages=2, shard_frozen=shard_frozen), timeout=60)
+    assert all(other == first for other in others)
+    assert first[1] < first[0]
+    assert first[3] < first[2]

@@ -254,6 +254,16 @@ def test_run_folder_that_cannot_be_made(road: Road, tmp_path: Path, capsys: pyte
     assert "Not a directory" in line
 
 
+def test_run_folder_that_is_read_only(
+    road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "flamingo_ds.training.run_folder.os.access", lambda path, mode: False
+    )  # root may write anywhere
+    line = refused(["--recipe", str(road.recipe), f"run_dir={tmp_path / 'run'}"], capsys)
+    assert f"run_dir = '{tmp_path / 'run'}': expected a folder that can be written to" in line
+
+
 def test_lone_rank_variable(road: Road, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "missing: RANK" in refused(["--recipe", str(road.recipe)], capsys)

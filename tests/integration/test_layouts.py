@@ -6,6 +6,7 @@ which pays the imports once; from ``main`` on they are the same.
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,7 +22,7 @@ import torch
 
 from flamingo_ds.checkpoint.export import export_to_hf
 from flamingo_ds.checkpoint.store import Checkpoint
-from flamingo_ds.config import EXIT_DONE, EXIT_STOPPED
+from flamingo_ds.config import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 
 from .. import killing
 from .conftest import Road
@@ -248,3 +249,17 @@ def test_exports_of_pipelines_give_the_engines_logits(road: Road, pipeline: Path
     bf16_difference, fp32_difference = map(float, done.stdout.split())
     assert bf16_difference == 0.0
     assert fp32_difference <= LOGITS
+
+
+def test_a_killed_rank_ends_the_others_with_a_reason(road: Road) -> None:
+    run = road.folder / "layouts" / "killed"
+    processes = start_ranks(road, run, 2, (*PIPELINE, "train.max_steps=1000", "train.save_every=1000"))
+    wait_for_steps(run, 2)
+    processes[1].kill()
+    processes[0].join(30)
+    assert processes[0].exitcode == EXIT_FAILED
+    output = run.with_suffix(".txt").read_text()
+    assert re.search(r"this was rank 0 at step \d+ in .*; a connection broke, so another rank has ended", output), (
+        output
+    )
+    assert "a connection broke" in (run / "logs/rank-0000.log").read_text()
