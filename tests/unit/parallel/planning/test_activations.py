@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from flamingo_ds.batch import IGNORED_LABEL, FlamingoBatch
 from flamingo_ds.model import FlamingoForConditionalGeneration
 from flamingo_ds.model.decoder_blocks import decoder_blocks
-from flamingo_ds.parallel import apply_activation_checkpointing
+from flamingo_ds.parallel.activation_checkpointing import apply_activation_checkpointing
 from flamingo_ds.parallel.planning.activations import BatchShape, count_activations
 from tests.tiny import FAMILIES, IMAGE_ID, IMAGE_SIZE, tiny_flamingo, tiny_text_config
 
