@@ -25,6 +25,7 @@ LAYOUTS: dict[str, tuple[int, Layout]] = {
     "zero2": (2, Layout(zero=2)),
     "zero3": (2, Layout(zero=3)),
     "pipeline 2": (2, Layout(stages=2)),
+    "pipeline 4": (4, Layout(stages=4)),
     "pipeline 2 x data 2": (4, Layout(stages=2)),
     "pipeline 2 x data 2 sharded": (4, Layout(stages=2, shard_frozen=True)),
     "pipeline 2 x data 2 sharded, kept": (4, Layout(stages=2, shard_frozen=True, reshard=False)),
