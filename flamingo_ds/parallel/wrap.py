@@ -25,6 +25,11 @@ def wrap(model: nn.Module, optimizer: torch.optim.Optimizer, settings: DeepSpeed
     return engine
 
 
+def training_dtype(settings: DeepSpeedSettings) -> torch.dtype:
+    """Of weights and activations."""
+    return torch.bfloat16 if settings.content["bf16"]["enabled"] else torch.float32
+
+
 def set_learning_rate(engine: Any, rate: float) -> None:
     """Of all parameter groups."""
     for group in engine.optimizer.param_groups:
