@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,15 @@ def start(function: Callable[..., Any], *arguments: Any) -> multiprocessing.proc
     return process
 
 
-def train(arguments: Sequence[str], output: Path) -> None:
-    """``python -m flamingo_ds.train ARGUMENTS`` with what it prints in a file, and its exit code."""
+def train(arguments: Sequence[str], output: Path, variables: Mapping[str, str] | None = None) -> None:
+    """``python -m flamingo_ds.train ARGUMENTS`` with what it prints in a file, and its exit code.
+
+    Args:
+        arguments: of the command line.
+        output: file to append to.
+        variables: of the environment, as a launcher sets them for one of several ranks.
+    """
+    os.environ.update(variables or {})
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -1,8 +1,6 @@
 """Pipeline x data parallelism: every rank one stage, DeepSpeed's 1F1B schedule over the micro-batches of a step."""
 
-import contextlib
 import itertools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +16,7 @@ from .engine import Doing, StepResult, WeightedBatch
 from .fp32_state import get_full_state, set_full_state, set_optimizer_step
 from .stage import FlamingoStage
 from .topology import Topology
-from .wrap import count_over_ranks, gate_name, set_learning_rate, training_dtype, wrap
+from .wrap import count_over_ranks, gate_name, quiet, set_learning_rate, training_dtype, wrap
 
 
 class StageModule(PipelineModule):
@@ -31,7 +29,7 @@ class StageModule(PipelineModule):
 
     def __init__(self, stage: FlamingoStage, topology: Topology) -> None:
         layers = [stage if index == topology.stage else nn.Identity() for index in range(topology.stages)]
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # it prints its seeds
+        with quiet():  # it prints its seeds
             super().__init__(
                 layers, num_stages=topology.stages, partition_method="uniform", loss_fn=None, dynamic_shape=True
             )

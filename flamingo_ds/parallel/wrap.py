@@ -1,7 +1,8 @@
 """Handing a model to DeepSpeed, and what both kinds of engine then need of it."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 import deepspeed
@@ -14,12 +15,16 @@ from ..config import DeepSpeedSettings
 from .engine import WeightedBatch
 from .fp32_state import start_optimizer_state
 
+# Keys of the JSON that ask for prints.
+WANTED_PRINTS = ("dump_state", "memory_breakdown")
+
 
 def wrap(model: nn.Module, optimizer: torch.optim.Optimizer, settings: DeepSpeedSettings) -> Any:
     """The DeepSpeed engine of a model, with Adam's moments in place."""
     # It keeps a pipeline's groups for good; the next engine in the same process would take them for its own.
     groups.mpu = None
-    with _float_buffers_kept(model):
+    # It prints its seeds, and the memory at each of its optimizer's moments, always; its warnings go by its logger.
+    with _float_buffers_kept(model), quiet(unless=any(settings.content.get(key) for key in WANTED_PRINTS)):
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings.content)
     start_optimizer_state(engine)
     return engine
@@ -28,6 +33,13 @@ def wrap(model: nn.Module, optimizer: torch.optim.Optimizer, settings: DeepSpeed
 def training_dtype(settings: DeepSpeedSettings) -> torch.dtype:
     """Of weights and activations."""
     return torch.bfloat16 if settings.content["bf16"]["enabled"] else torch.float32
+
+
+@contextmanager
+def quiet(unless: bool = False) -> Iterator[None]:
+    """Drop what is printed, not what is logged or warned of; ``unless`` somebody asked for it."""
+    with open(os.devnull, "w") as nowhere, nullcontext() if unless else redirect_stdout(nowhere):
+        yield
 
 
 def set_learning_rate(engine: Any, rate: float) -> None:
