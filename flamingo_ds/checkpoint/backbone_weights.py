@@ -16,6 +16,8 @@ from .random_states import drawing_on_cpu
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # A vision tower may lie inside a whole CLIP or SigLIP.
 TOWER = "vision_model."
+# GPT-NeoX's head in today's transformers, and in every checkpoint of one.
+HEAD = ("lm_head.", "embed_out.")
 
 
 class BackboneWeights(Protocol):
@@ -129,7 +131,7 @@ def load_persistent_buffers(module: nn.Module, weights: BackboneWeights) -> None
 def _candidates(name: str, prefix: str) -> list[str]:
     """Keys that a parameter may have in a checkpoint: saved with its head or without, alone or inside a whole CLIP."""
     bare = name.removeprefix(f"{prefix}.") if prefix else name
-    return [name, bare, f"{prefix}.{name}", TOWER + name]
+    return [name, bare, f"{prefix}.{name}", TOWER + name, name.replace(*HEAD)]
 
 
 def _files(source: str, revision: str | None) -> dict[str, Path]:
