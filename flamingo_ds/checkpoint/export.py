@@ -33,7 +33,7 @@ def load_trained_model(checkpoint: Checkpoint, recipe: RunConfig) -> FlamingoFor
     trained = checkpoint.weights()
     require_fit(model, {name: tensor.shape for name, tensor in trained.items()}, str(checkpoint.path))
     base = fingerprint(frozen_names(model), initial.read, recipe.model)
-    require_same_base(checkpoint.about["base"], base, str(checkpoint.path))
+    require_same_base(checkpoint.about.get("base"), base, str(checkpoint.path))
     Filler(trained_over(initial.read, trained)).fill(model)
     return model
 

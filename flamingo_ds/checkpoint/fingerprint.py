@@ -66,12 +66,14 @@ def frozen_names(model: nn.Module) -> list[str]:
     return [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
 
 
-def require_same_base(saved: dict[str, Any], found: Fingerprint, checkpoint: str) -> None:
+def require_same_base(saved: Any, found: Fingerprint, checkpoint: str) -> None:
     """Refuse to put a checkpoint on another base than it was trained on.
 
     Raises:
-        ConfigError: content differs; the names of both bases are in the message.
+        ConfigError: content differs, with the names of both bases in the message; or ``saved`` is no fingerprint.
     """
+    if not isinstance(saved, dict) or not saved.keys() >= found.to_json().keys():
+        raise ConfigError("checkpoint", checkpoint, "a checkpoint.json with the fingerprint of its frozen base")
     if saved["sha256"] != found.sha256 or saved["tensors"] != found.tensors:
         raise ConfigError(
             "frozen base",

@@ -77,7 +77,10 @@ ZERO_KEYS = {
     "zero_quantized_nontrainable_weights",
     "zero_quantized_weights",
 }
-OFFLOAD = ("offload_optimizer", "offload_param")
+# Section -> the ZeRO stages that it goes with.
+OFFLOAD = {"offload_optimizer": (1, 2, 3), "offload_param": (3,)}
+OFFLOAD_KEYS = {"device", "pin_memory"}
+OFFLOAD_DEVICES = ("cpu", "none")
 BF16_KEYS = {"check_grad_overflow", "enabled", "immediate_grad_update"}
 
 
@@ -91,7 +94,7 @@ class DeepSpeedSettings:
     @property
     def optimizer_on_cpu(self) -> bool:
         """Whether masters and moments are offloaded, and stepped on by the CPU."""
-        return bool(self.content["zero_optimization"].get(OFFLOAD[0]))
+        return _offloads(self.content["zero_optimization"], "offload_optimizer")
 
 
 def load_deepspeed_settings(path: str | None, config: RunConfig, replicas: int) -> DeepSpeedSettings:
@@ -130,7 +133,7 @@ def load_deepspeed_settings(path: str | None, config: RunConfig, replicas: int) 
     if stages > 1 and bf16:
         # A pipeline has many micro-batches a step: summed up in bf16 the later ones would be lost in rounding.
         filled.setdefault("data_types", {"grad_accum_dtype": "fp32"})
-    if OFFLOAD[0] in zero:
+    if _offloads(zero, "offload_optimizer"):
         filled.setdefault("zero_force_ds_cpu_optimizer", False)  # torch's fused AdamW runs on the CPU as well
     return DeepSpeedSettings(filled, stage)
 
@@ -146,10 +149,25 @@ def _stage(zero: dict[str, Any], bf16: bool, pipeline_stages: int) -> int:
     if pipeline_stages > 1 and stage != 1:
         expected = "1 with parallel.pipeline_stages: a pipeline keeps its gradients until the step's last micro-batch"
         raise ConfigError("zero_optimization.stage", stage, f"{expected}; parallel.shard_frozen shards what is frozen")
-    for key in OFFLOAD:
-        if pipeline_stages > 1 and zero.get(key):
+    for key, stages in OFFLOAD.items():
+        if _offloads(zero, key) and pipeline_stages > 1:
             raise ConfigError(f"zero_optimization.{key}", zero[key], "nothing with parallel.pipeline_stages")
+        if _offloads(zero, key) and stage not in stages:
+            raise ConfigError(f"zero_optimization.{key}", zero[key], f"nothing with ZeRO stage {stage}")
     return stage
+
+
+def _offloads(zero: dict[str, Any], section: str) -> bool:
+    return bool(zero.get(section, {}).get("device", "none") != "none")
+
+
+def _check_offload(key: str, section: Any) -> None:
+    if not isinstance(section, dict):
+        raise ConfigError(key, section, 'a JSON object such as {"device": "cpu"} (--deepspeed_config)')
+    for inner, value in section.items():
+        _known(inner, value, OFFLOAD_KEYS, f"{key}.")
+    if section.get("device", "none") not in OFFLOAD_DEVICES:
+        raise ConfigError(f"{key}.device", section["device"], f"one of: {', '.join(OFFLOAD_DEVICES)}")
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -189,6 +207,8 @@ def _check_keys(content: dict[str, Any]) -> None:
             _known(key, value, known, f"{section}.")
             if section == "zero_optimization":
                 _no_auto(f"{section}.{key}", value)
+            if key in OFFLOAD:
+                _check_offload(f"{section}.{key}", value)
 
 
 def _known(key: str, value: Any, known: set[str], prefix: str) -> None:

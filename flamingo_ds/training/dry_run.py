@@ -39,6 +39,8 @@ def describe(plan: RunPlan, prepared: Prepared) -> None:
     console.print(
         f"a step takes at most {_step_flops(plan, model, prepared.processor):.3g} FLOPs by formula, recomputing apart"
     )
+    for note in prepared.notes:
+        console.print(note, highlight=False, soft_wrap=True)
     start = f"behind step {checkpoint.step} of {checkpoint.path.name}" if checkpoint else "afresh"
     console.print(f"starts {start}, ends at step {plan.config.train.max_steps}")
 

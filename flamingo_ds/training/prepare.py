@@ -7,8 +7,9 @@ from transformers.utils import logging as transformers_logging
 
 from ..checkpoint.initial_weights import InitialWeights, require_fit
 from ..checkpoint.pretrained import TokenIds, build_processor, describe_model, skeleton
+from ..checkpoint.same_model import require_same_model
 from ..checkpoint.store import Checkpoint, find_checkpoint
-from ..config import BatchPlan, ConfigError, DeepSpeedSettings, RunConfig
+from ..config import BatchPlan, ConfigError, DeepSpeedSettings, RunConfig, load_recipe
 from ..config.validate import checkpoint_interval
 from ..data import Mixture, MixtureOutline, SequenceRules, ShardDataset
 from ..model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
@@ -48,6 +49,7 @@ class Prepared:
         layout: over the ranks.
         mixture: of data, at its position.
         checkpoint: to go on from.
+        notes: what the user may not have meant, a line each.
     """
 
     processor: FlamingoProcessor
@@ -57,6 +59,7 @@ class Prepared:
     layout: ParallelPlan
     mixture: MixtureOutline
     checkpoint: Checkpoint | None
+    notes: list[str]
 
 
 def prepare(plan: RunPlan) -> Prepared:
@@ -74,6 +77,7 @@ def prepare(plan: RunPlan) -> Prepared:
     _check_lengths(plan.config, config)
     mixture = _mixture(plan, processor, run)
     if checkpoint is not None:
+        require_same_model(checkpoint.path, config)
         _go_on_with_data(mixture, checkpoint)
     model, report = skeleton(config, plan.config.model)
     if checkpoint is not None:
@@ -90,7 +94,7 @@ def prepare(plan: RunPlan) -> Prepared:
         checkpoint_every=checkpoint_interval(parallel.activation_checkpointing),
     )
     initial = InitialWeights(model, plan.config.model, plan.config.seed)
-    return Prepared(processor, model, report, initial, layout, mixture, checkpoint)
+    return Prepared(processor, model, report, initial, layout, mixture, checkpoint, _notes(plan.config, checkpoint))
 
 
 def _shapes(plan: RunPlan, processor: FlamingoProcessor) -> Batches:
@@ -150,3 +154,25 @@ def _go_on_with_data(mixture: MixtureOutline, checkpoint: Checkpoint) -> None:
         raise ConfigError(
             "data.datasets", str(error), f"the datasets that {checkpoint.path.name} was trained on"
         ) from error
+
+
+def _notes(recipe: RunConfig, checkpoint: Checkpoint | None) -> list[str]:
+    if checkpoint is None:
+        return []
+    notes = []
+    saved = load_recipe(str(checkpoint.path / "recipe.yaml"))
+    changed = ["seed"] if saved.seed != recipe.seed else []
+    before, now = saved.data.datasets, recipe.data.datasets
+    changed += [
+        f"data.datasets.{name}.shuffle_buffer"
+        for name in sorted(before.keys() & now.keys())
+        if before[name].shuffle_buffer != now[name].shuffle_buffer
+    ]
+    if changed:
+        notes.append(
+            f"note: {', '.join(changed)} changed since {checkpoint.path.name}: in the epoch under way some samples may "
+            "come twice or not at all"
+        )
+    if checkpoint.step > recipe.train.max_steps:
+        notes.append(f"note: {checkpoint.path.name} is past train.max_steps = {recipe.train.max_steps}")
+    return notes

@@ -23,16 +23,20 @@ def build_trainer(plan: RunPlan, launch: Launch, prepared: Prepared, stop: StopR
     step = checkpoint.step if checkpoint else 0
     watchdog.at(step, "building the model")
     run = RunFolder(Path(recipe.run_dir))
-    if launch.is_main:
-        run.describe(recipe, plan.settings, launch.world_size)
     run.log_to_file(launch.rank)
     start_random_states(recipe.seed, launch.rank)
+    for note in prepared.notes:
+        LOGGER.warning(note)
+        if launch.is_main:
+            print(note, flush=True)
     base = fingerprint(frozen_names(prepared.model), prepared.initial.read, recipe.model)
     read: ReadWeight = prepared.initial.read
     if checkpoint is not None:
-        require_same_base(checkpoint.about["base"], base, str(checkpoint.path))
+        require_same_base(checkpoint.about.get("base"), base, str(checkpoint.path))
         read = trained_over(read, checkpoint.weights())
     optimizer = partial(build_optimizer, config=recipe.train.optimizer, fused=plan.settings.optimizer_on_cpu)
+    if launch.is_main:  # not before: a refused start leaves what is written of the starts before it
+        run.describe(recipe, plan.settings, launch.world_size)
     engine = build_engine(prepared.model, read, prepared.layout, optimizer, watchdog.doing)
     if checkpoint is not None:
         engine.load_full_state(checkpoint.state(), checkpoint.step)

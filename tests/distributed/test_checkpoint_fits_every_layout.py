@@ -67,6 +67,17 @@ def test_another_zero_stage_goes_on(pools: Pools, tmp_path: Path, first: int, th
     assert_same(resumed, last(tiny_run.train_serial(range(4)), 2))
 
 
+@pytest.mark.parametrize("zero", [2, 3])
+def test_offloaded_state_goes_out_and_in(pools: Pools, tmp_path: Path, zero: int) -> None:
+    offloaded = Layout(zero=zero, offload=("optimizer", "param")[: zero - 1])
+    half = pools.train(2, offloaded, range(3))
+    assert_identical(
+        resume(pools, half.state, tmp_path, 2, offloaded, range(3, 6)), last(pools.train(2, offloaded, range(6)), 3)
+    )
+    plain = resume(pools, half.state, tmp_path, 2, Layout(zero=1), range(3, 6))
+    assert_same(plain, last(tiny_run.train_serial(range(6)), 3))
+
+
 ROAD = ["zero3", "pipeline 2", "one process", "pipeline 2 x data 2", "pipeline 2 x data 2 sharded", "zero2"]
 
 

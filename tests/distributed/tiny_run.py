@@ -134,7 +134,8 @@ class Layout:
     """What is trained, and how it is laid out; the defaults are one plain replica a rank.
 
     ``without_images``: sequences of the global batch that have none. A rank's micro-batches then have as many slots as
-    they need, as the data pipeline cuts them, so neighbours differ in shape.
+    they need, as the data pipeline cuts them, so neighbours differ in shape. ``offload``: what the CPU holds,
+    ``optimizer``, or ``optimizer`` and ``param``.
     """
 
     zero: int = 1
@@ -148,6 +149,7 @@ class Layout:
     tied: bool = False
     preset: FreezePreset = FreezePreset.paper
     without_images: tuple[int, ...] = ()
+    offload: tuple[str, ...] = ()
 
     def of(self, **changes: Any) -> "Layout":
         """The same with some changes."""
@@ -158,6 +160,7 @@ class Layout:
         zero: dict[str, Any] = {"stage": self.zero}
         if self.zero == 3:
             zero |= {"stage3_param_persistence_threshold": 0, "stage3_model_persistence_threshold": 0}
+        zero |= {f"offload_{what}": {"device": "cpu"} for what in self.offload}
         content = {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": steps if self.stages > 1 else 1,
@@ -166,6 +169,8 @@ class Layout:
             "zero_optimization": zero,
             "steps_per_print": 10**9,
         }
+        if self.offload:
+            content["zero_force_ds_cpu_optimizer"] = False
         if self.stages > 1 and self.bf16:
             content["data_types"] = {"grad_accum_dtype": "fp32"}
         return DeepSpeedSettings(content, self.zero)
@@ -218,7 +223,7 @@ def build(layout: Layout, weights: dict[str, torch.Tensor] | None = None) -> Tra
         skeleton,
         lambda name: initial[name],
         layout.plan(),
-        lambda model: build_optimizer(model, OPTIMIZER),
+        lambda model: build_optimizer(model, OPTIMIZER, fused=bool(layout.offload)),
         doing=lambda what: None,
     )
 

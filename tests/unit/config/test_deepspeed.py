@@ -113,7 +113,14 @@ def test_every_json_in_ds_configs_is_accepted(load, path, precision):
 
 
 def test_ds_configs_are_found():
-    assert {path.stem for path in DS_CONFIGS} >= {"zero1", "zero2", "zero3"}
+    assert {path.stem for path in DS_CONFIGS} == {
+        "pipeline",
+        "zero1",
+        "zero2",
+        "zero2_offload",
+        "zero3",
+        "zero3_offload",
+    }
 
 
 @pytest.mark.parametrize(
@@ -173,6 +180,70 @@ def test_a_contradiction_of_the_recipe(load, written, error_of, contradiction, m
     path = written({"zero_optimization": {"stage": 1}, **contradiction})
     error = error_of(load_deepspeed_settings, path, load(), 2)
     assert str(error) == f"{message}, which the recipe says (--deepspeed_config)"
+
+
+CPU, NOTHING = {"device": "cpu"}, {"device": "none"}
+
+
+@pytest.mark.parametrize(
+    ("zero", "message"),
+    [
+        ({"stage": 1, "offload_param": CPU}, "offload_param = {'device': 'cpu'}: expected nothing with ZeRO stage 1"),
+        ({"offload_optimizer": CPU}, "offload_optimizer = {'device': 'cpu'}: expected nothing with ZeRO stage 0"),
+        (
+            {"stage": 3, "offload_param": {"device": "nvme"}},
+            "offload_param.device = 'nvme': expected one of: cpu, none",
+        ),
+        (
+            {"stage": 2, "offload_optimizer": {"devise": "cpu"}},
+            "offload_optimizer.devise = 'cpu': expected a key that this trainer hands to DeepSpeed "
+            "(--deepspeed_config); did you mean zero_optimization.offload_optimizer.device?",
+        ),
+        (
+            {"stage": 3, "offload_optimizer": True},
+            'offload_optimizer = True: expected a JSON object such as {"device": "cpu"} (--deepspeed_config)',
+        ),
+    ],
+)
+def test_offload_that_cannot_be(load, written, error_of, zero, message):
+    error = error_of(load_deepspeed_settings, written({"zero_optimization": zero}), load("train.precision=fp32"), 1)
+    assert str(error) == f"zero_optimization.{message}"
+
+
+@pytest.mark.parametrize(("section", "on_cpu"), [(None, False), (NOTHING, False), (CPU, True)])
+def test_offloaded_masters_are_stepped_on_by_torch(load, written, section, on_cpu):
+    zero = {"stage": 3} if section is None else {"stage": 3, "offload_optimizer": section, "offload_param": section}
+    settings = load_deepspeed_settings(written({"zero_optimization": zero}), load(), 1)
+    assert settings.optimizer_on_cpu is on_cpu
+    assert ("zero_force_ds_cpu_optimizer" in settings.content) is on_cpu
+
+
+def test_with_stages_micro_batches_are_deepspeeds(load, written):
+    settings = load_deepspeed_settings(None, load("parallel.pipeline_stages=2"), replicas=2)
+    # 1 x 4 pairs and 2 x 1 pages on each of two replicas.
+    assert settings.content["gradient_accumulation_steps"] == 3
+    assert settings.content["train_batch_size"] == 6
+    assert settings.content["data_types"] == {"grad_accum_dtype": "fp32"}
+    fp32 = load_deepspeed_settings(None, load("parallel.pipeline_stages=2", "train.precision=fp32"), 2)
+    assert "data_types" not in fp32.content
+
+
+@pytest.mark.parametrize(
+    ("zero", "key"),
+    [
+        ({"stage": 0}, "stage"),
+        ({"stage": 2}, "stage"),
+        ({"stage": 3}, "stage"),
+        ({"stage": 1, "offload_optimizer": CPU}, "offload_optimizer"),
+    ],
+)
+def test_what_does_not_go_with_stages(load, written, error_of, zero, key):
+    recipe = load("parallel.pipeline_stages=2", "train.precision=fp32")
+    error = error_of(load_deepspeed_settings, written({"zero_optimization": zero}), recipe, 1)
+    assert (error.key, error.value) == (f"zero_optimization.{key}", zero[key])
+    assert "with parallel.pipeline_stages" in error.expected
+    one_stage = load_deepspeed_settings(written({"zero_optimization": zero}), load("train.precision=fp32"), 1)
+    assert one_stage.zero_stage == zero["stage"]
 
 
 @pytest.mark.parametrize("key", REFUSED)

@@ -6,8 +6,22 @@ import pytest
 from deepspeed.runtime.config import DeepSpeedConfig
 from deepspeed.runtime.precision_config import DeepSpeedBF16Config
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+from deepspeed.runtime.zero.offload_config import (
+    DeepSpeedZeroOffloadOptimizerConfig,
+    DeepSpeedZeroOffloadParamConfig,
+    OffloadDeviceEnum,
+)
 
-from flamingo_ds.config.deepspeed import BF16_KEYS, FILLED, PASSED_ON, REFUSED, SECTIONS, ZERO_KEYS
+from flamingo_ds.config.deepspeed import (
+    BF16_KEYS,
+    FILLED,
+    OFFLOAD_DEVICES,
+    OFFLOAD_KEYS,
+    PASSED_ON,
+    REFUSED,
+    SECTIONS,
+    ZERO_KEYS,
+)
 
 
 class AskedKeys(dict[str, Any]):
@@ -59,6 +73,12 @@ def test_zero_keys_are_fields_of_deepspeed_and_none_is_deprecated():
     known = {field.alias or name: field.json_schema_extra or {} for name, field in fields.items()}
     assert known.keys() >= ZERO_KEYS
     assert not [key for key in ZERO_KEYS if known[key].get("deprecated")]
+
+
+def test_offload_keys_are_fields_of_both_sections():
+    for section in (DeepSpeedZeroOffloadOptimizerConfig, DeepSpeedZeroOffloadParamConfig):
+        assert section.model_fields.keys() >= OFFLOAD_KEYS
+    assert {device.value for device in OffloadDeviceEnum} >= set(OFFLOAD_DEVICES)
 
 
 def test_bf16_keys_are_fields_of_deepspeed():

@@ -51,6 +51,17 @@ def test_values_that_a_type_cannot_refuse(load, error_of, override, expected):
     assert error.expected == expected
 
 
+def test_shards_of_frozen_weights_need_stages(load, error_of):
+    error = error_of(load, "parallel.shard_frozen=true")
+    assert (error.key, error.value) == ("parallel.shard_frozen", True)
+    assert load("parallel.shard_frozen=true", "parallel.pipeline_stages=2").parallel.shard_frozen
+
+
+def test_every_nth_checkpoint_needs_a_last_one(load, error_of):
+    assert error_of(load, "train.keep_every=5").key == "train.keep_every"
+    assert load("train.keep_every=5", "train.keep_last=1").train.keep_every == 5
+
+
 def test_optional_numbers_may_be_left_out(load):
     config = load("model.gated_cross_attention.heads=null", "data.datasets.pages.micro_batch_size=null")
     assert config.model.gated_cross_attention.heads is None
