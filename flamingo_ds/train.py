@@ -72,7 +72,9 @@ def _run(options: argparse.Namespace) -> int:
     with Watchdog(
         launch.rank, launch.world_size, config.parallel.watchdog_s, LOGGER.info, connect_store(launch)
     ) as watchdog:
-        code = build_trainer(plan, launch, prepared, stop, watchdog).train()
+        trainer = build_trainer(plan, launch, prepared, stop, watchdog)
+        del prepared  # and with it initial weights that had to be read whole
+        code = trainer.train()
     shutdown()
     return code
 

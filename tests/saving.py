@@ -66,8 +66,7 @@ def value_of(path: Path) -> float:
     assert set(state) == set(NAMES)
     tensors = [tensor for parts in state.values() for tensor in parts.values()]
     values = {value for tensor in [*tensors, checkpoint.reference()["logits"]] for value in tensor.flatten().tolist()}
-    for rank in range(checkpoint.data_ranks):
-        values.add(checkpoint.data_state(rank)["value"])
+    values |= {state["value"] for state in checkpoint.data_states()}
     assert checkpoint.restore_random_states(0, checkpoint.ranks)
     assert (checkpoint.path / "model/config.json").read_text() == "{}"
     assert (checkpoint.path / "recipe.yaml").is_file()

@@ -11,9 +11,13 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
+from .random_states import drawing_on_cpu
+
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # A vision tower may lie inside a whole CLIP or SigLIP.
 TOWER = "vision_model."
+# GPT-NeoX's head in today's transformers, and in every checkpoint of one.
+HEAD = ("lm_head.", "embed_out.")
 
 
 class BackboneWeights(Protocol):
@@ -29,7 +33,7 @@ class BackboneWeights(Protocol):
 
 
 class StreamedWeights:
-    """Tensors of safetensors files, mapped and read one at a time.
+    """Tensors of safetensors files, mapped and read one at a time; each file is opened once.
 
     Args:
         files: key of every tensor -> file.
@@ -43,16 +47,22 @@ class StreamedWeights:
 
     def read(self, name: str) -> torch.Tensor:
         """See :class:`BackboneWeights`."""
-        key = self.keys[name]
-        path = self.files[key]
-        if path not in self.opened:
-            self.opened[path] = safe_open(path, framework="pt")
-        tensor: torch.Tensor = self.opened[path].get_tensor(key)
+        tensor: torch.Tensor = self._file(name).get_tensor(self.keys[name])
         return tensor if self.dtype is None or not tensor.is_floating_point() else tensor.to(self.dtype)
 
     def has(self, name: str) -> bool:
         """See :class:`BackboneWeights`."""
         return name in self.keys
+
+    def shape(self, name: str) -> torch.Size:
+        """Of a tensor, which is not read for it."""
+        return torch.Size(self._file(name).get_slice(self.keys[name]).get_shape())
+
+    def _file(self, name: str) -> Any:
+        path = self.files[self.keys[name]]
+        if path not in self.opened:
+            self.opened[path] = safe_open(path, framework="pt")
+        return self.opened[path]
 
 
 class WholeWeights:
@@ -77,8 +87,7 @@ class WholeWeights:
 
     def _whole(self) -> dict[str, torch.Tensor]:
         if not self.state:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed)
+            with drawing_on_cpu(self.seed):
                 self.state = self.load().state_dict()
         return self.state
 
@@ -92,17 +101,23 @@ def stream(source: str, revision: str | None, model: PreTrainedModel) -> Streame
     Args:
         source, revision: of the weights.
         model: on the meta device; what it asks for.
+
+    Raises:
+        ValueError: the weights are quantized: a number of theirs means nothing without its scale.
     """
+    if getattr(model.config, "quantization_config", None) is not None:
+        raise ValueError("weights that are not quantized; its configuration has a quantization_config")
     files = _files(source, revision)
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     keys: dict[str, str] = {}
-    for name in shapes:
+    for name in model.state_dict():
         fitting = [key for key in _candidates(name, model.base_model_prefix) if key in files]
         if fitting:
             keys[name] = fitting[0]
-    if any(name not in keys or _shape(files, keys[name]) != shapes[name] for name, _ in model.named_parameters()):
+    weights = StreamedWeights(files, keys, getattr(model.config, "dtype", None))
+    wanted = dict(model.named_parameters())
+    if any(name not in keys or weights.shape(name) != parameter.shape for name, parameter in wanted.items()):
         return None
-    return StreamedWeights(files, keys, getattr(model.config, "dtype", None))
+    return weights
 
 
 def load_persistent_buffers(module: nn.Module, weights: BackboneWeights) -> None:
@@ -116,7 +131,7 @@ def load_persistent_buffers(module: nn.Module, weights: BackboneWeights) -> None
 def _candidates(name: str, prefix: str) -> list[str]:
     """Keys that a parameter may have in a checkpoint: saved with its head or without, alone or inside a whole CLIP."""
     bare = name.removeprefix(f"{prefix}.") if prefix else name
-    return [name, bare, f"{prefix}.{name}", TOWER + name]
+    return [name, bare, f"{prefix}.{name}", TOWER + name, name.replace(*HEAD)]
 
 
 def _files(source: str, revision: str | None) -> dict[str, Path]:
@@ -130,8 +145,3 @@ def _files(source: str, revision: str | None) -> dict[str, Path]:
         with safe_open(single, framework="pt") as file:
             return dict.fromkeys(file.keys(), Path(single))
     return {}
-
-
-def _shape(files: Mapping[str, Path], key: str) -> torch.Size:
-    with safe_open(files[key], framework="pt") as file:
-        return torch.Size(file.get_slice(key).get_shape())

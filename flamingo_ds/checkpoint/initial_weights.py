@@ -4,7 +4,6 @@ Asked for one by one, in any order, by any rank: what is drawn depends on the se
 layout starts with the same model.
 """
 
-import hashlib
 from collections.abc import Mapping
 
 import torch
@@ -16,6 +15,7 @@ from ..model.build_layers import build_gated_block, build_resampler
 from ..parallel import ReadWeight
 from . import language_source, vision_source
 from .backbone_weights import load_persistent_buffers
+from .random_states import drawing_on_cpu, seed_for
 
 EMBEDDING, HEAD = "new_token_embedding", "new_token_head"
 
@@ -40,10 +40,10 @@ class InitialWeights:
         self.init_weights = skeleton._init_weights
         self.config = skeleton.config
         self.language_model = language_source.weights(
-            recipe.language_model, skeleton.language_model, self._seed("language_model")
+            recipe.language_model, skeleton.language_model, seed_for(seed, "language_model")
         )
         self.vision_model = vision_source.weights(
-            recipe.vision_encoder, skeleton.vision_model, self._seed("vision_model")
+            recipe.vision_encoder, skeleton.vision_model, seed_for(seed, "vision_model")
         )
         load_persistent_buffers(skeleton.vision_model, self.vision_model)
         load_persistent_buffers(skeleton.language_model, self.language_model)
@@ -61,13 +61,9 @@ class InitialWeights:
             self.drawn = (unit, self._draw(unit))
         return self.drawn[1][name.removeprefix(f"{unit}.")]
 
-    def _seed(self, unit: str) -> int:
-        return int.from_bytes(hashlib.sha256(f"{self.seed} {unit}".encode()).digest()[:7], "big")
-
     @torch.no_grad()
     def _draw(self, unit: str) -> dict[str, torch.Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed(unit))
+        with drawing_on_cpu(seed_for(self.seed, unit)):
             if unit in (EMBEDDING, HEAD):
                 known = self.language_model.read(self.embedding if unit == EMBEDDING or self.tied else self.head)
                 return {"weight": _plausible_words(known, self.config.num_new_tokens)}

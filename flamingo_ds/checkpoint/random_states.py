@@ -1,10 +1,40 @@
-"""The states of a process's random generators, in and out."""
+"""A process's random generators: how they start, and their states in and out."""
 
+import hashlib
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy
 import torch
+
+
+def seed_for(seed: int, what: str) -> int:
+    """A seed of its own for each thing that is drawn: of a run's seed and a name, 0 to 2^56 - 1."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {what}".encode()).digest()[:7], "big")
+
+
+def start_random_states(seed: int, rank: int) -> None:
+    """Seed all generators, another way on every rank: what dropout drops is not the same in all replicas."""
+    own = seed_for(seed, f"rank {rank}")
+    torch.manual_seed(own)
+    random.seed(own)
+    numpy.random.seed(own % 2**32)
+
+
+@contextmanager
+def drawing_on_cpu(seed: int) -> Iterator[None]:
+    """While this is open torch draws from this seed on the CPU; outside, no generator notices.
+
+    Not ``torch.manual_seed``, which would seed the devices as well and leave them so.
+    """
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
 
 
 def take_random_states() -> dict[str, Any]:

@@ -60,8 +60,9 @@ def vision_config(encoder: VisionEncoderConfig) -> PreTrainedConfig:
     if vision.model_type not in (*VITS, CONVOLUTIONAL):
         known = ", ".join((*VITS, CONVOLUTIONAL))
         raise ConfigError(f"{KEY}.source", encoder.source, f"one of {known}, not a {vision.model_type}")
-    if hasattr(vision, "vision_use_head"):
-        vision.vision_use_head = False  # SigLIP's pooling: a Flamingo reads the tokens before it
+    if vision.model_type == "siglip_vision_model":
+        # Its pooling, which a Flamingo reads the tokens before; older transformers ask for this without having it.
+        vision.vision_use_head = False
     if isinstance(vision, TimmWrapperConfig):
         vision.do_pooling = False
     return vision

@@ -1,6 +1,6 @@
 """What the training loop knows of a layout: nothing but this."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +46,18 @@ class StepResult:
     loss: float
     grad_norm: float
     counters: dict[str, int]
+
+    @classmethod
+    def of(
+        cls,
+        micro_batches: Iterable[WeightedBatch],
+        losses: dict[str, float],
+        grad_norm: float,
+        counters: dict[str, int],
+    ) -> "StepResult":
+        """With the losses weighted as their micro-batches are."""
+        weights = {micro.dataset: micro.weight for micro in micro_batches}
+        return cls(losses, sum(weights[name] * loss for name, loss in losses.items()), grad_norm, counters)
 
 
 class TrainEngine(Protocol):

@@ -68,6 +68,9 @@ def init_distributed(launch: Launch, timeout_minutes: float = 30.0) -> None:
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     # DeepSpeed would compile a shared-memory operator for gloo, for minutes on a small machine and to no gain here.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    accelerator = deepspeed.get_accelerator()
+    if accelerator.device_name() != "cpu":
+        accelerator.set_device(launch.local_rank)  # before the first tensor is made, which would go to device 0
     deepspeed.init_distributed(timeout=timedelta(minutes=timeout_minutes), verbose=False)
 
 

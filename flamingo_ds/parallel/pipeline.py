@@ -16,7 +16,7 @@ from .engine import Doing, StepResult, WeightedBatch
 from .fp32_state import get_full_state, set_full_state, set_optimizer_step
 from .stage import FlamingoStage
 from .topology import Topology
-from .wrap import count_over_ranks, gate_name, quiet, set_learning_rate, wrap
+from .wrap import count_over_ranks, gate_name, quiet, set_learning_rate, training_dtype, wrap
 
 
 class StageModule(PipelineModule):
@@ -41,6 +41,8 @@ class StageModule(PipelineModule):
 
     @staticmethod
     def _share_tied_weights(stage: FlamingoStage, topology: Topology) -> list[tuple[nn.Parameter, Any]]:
+        if not stage.has_ties:
+            return []
         group = None
         for replica in range(topology.data_ranks):
             ranks = [replica, topology.data_ranks * (topology.stages - 1) + replica]
@@ -78,7 +80,7 @@ class PipelineEngine:
         self.stage, self.topology, self.doing = stage, topology, doing
         # Taken before wrapping; a tied weight's second copy is none of the model's names.
         self.trainable = {name: parameter for name, parameter in stage.named_weights() if parameter.requires_grad}
-        self.dtype = torch.bfloat16 if settings.content["bf16"]["enabled"] else torch.float32
+        self.dtype = training_dtype(settings)
         self.engine = wrap(StageModule(stage, topology), optimizer, settings)
         self.device = self.engine.device
 
@@ -111,13 +113,7 @@ class PipelineEngine:
         summed = torch.tensor(list(losses.values()), dtype=torch.float64, device=self.device)
         dist.all_reduce(summed)
         losses = dict(zip(losses, summed.tolist(), strict=True))
-        weights = {micro.dataset: micro.weight for micro in micro_batches}
-        return StepResult(
-            losses=losses,
-            loss=sum(weights[name] * loss for name, loss in losses.items()),
-            grad_norm=float(self.engine.get_global_grad_norm()),
-            counters=counters,
-        )
+        return StepResult.of(micro_batches, losses, float(self.engine.get_global_grad_norm()), counters)
 
     def logits(self, batch: FlamingoBatch) -> torch.Tensor:
         """(B, L, V) on the first stage, of the batch that it is given; nothing on the others."""

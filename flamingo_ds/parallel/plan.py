@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import deepspeed
 import torch
@@ -11,15 +10,15 @@ from torch import nn
 
 from ..config import ConfigError, DeepSpeedSettings
 from ..model import FlamingoForConditionalGeneration
-from ..model.decoder_blocks import decoder_blocks
-from .activation_checkpointing import apply_activation_checkpointing
+from .activation_checkpointing import recompute_blocks
 from .engine import Doing, TrainEngine
 from .materialize import Filler, ReadWeight, hold, parameter_slots
 from .pipeline import PipelineEngine
 from .planning import Batches, Buffers, Layout, choose_stage_bounds
 from .shard_frozen import fill_and_shard, frozen_units, hollow
-from .stage import FlamingoStage, PassThrough, check_family
+from .stage import FlamingoStage, check_family
 from .topology import Topology
+from .wrap import training_dtype
 from .zero import ZeroEngine
 
 BuildOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
@@ -76,10 +75,9 @@ def plan_layout(
     bounds: tuple[int, ...] = (0, model.config.text_config.num_hidden_layers)
     if topology.stages > 1:
         layout = Layout(1, topology.data_ranks, topology.stages, shard_frozen, reshard_after_forward, checkpoint_every)
-        dtype = torch.bfloat16 if settings.content["bf16"]["enabled"] else torch.float32
         try:
             check_family(model.config.text_config)
-            bounds = choose_stage_bounds(model, layout, batches, dtype, Buffers.of(settings.content))
+            bounds = choose_stage_bounds(model, layout, batches, training_dtype(settings), Buffers.of(settings.content))
         except ValueError as error:
             raise ConfigError("parallel.pipeline_stages", topology.stages, f"what can be: {error}") from error
     return ParallelPlan(topology, settings, bounds, shard_frozen, reshard_after_forward, checkpoint_every)
@@ -101,6 +99,7 @@ def build_engine(
         build_optimizer: over the trainable parameters of a module.
         doing: is told where a step is.
     """
+    recompute_blocks(skeleton, plan.checkpoint_every)
     lay_out = _zero if plan.topology.stages == 1 else _pipeline
     return lay_out(skeleton, read, plan, build_optimizer, doing)
 
@@ -112,14 +111,13 @@ def _zero(
     build_optimizer: BuildOptimizer,
     doing: Doing,
 ) -> TrainEngine:
-    """(1) weights, sharded as they come under stage 3, (2) activation checkpointing, (3) optimizer, (4) DeepSpeed."""
+    """(1) weights, sharded as they come under stage 3, (2) optimizer, (3) DeepSpeed."""
     assert dist.group.WORLD is not None
     filler = _filler(read, plan, dist.group.WORLD)
     if plan.settings.zero_stage == 3:
         _fill_sharded(model, filler, plan.settings)
     else:
         filler.fill(model, send=False)  # DeepSpeed sends the first rank's weights to all
-    _recompute(model, plan.checkpoint_every)
     return ZeroEngine(model, build_optimizer(model), plan.settings, doing)
 
 
@@ -130,7 +128,7 @@ def _pipeline(
     build_optimizer: BuildOptimizer,
     doing: Doing,
 ) -> TrainEngine:
-    """(1) cut out the stage, (2) weights, (3) activation checkpointing, (4) DeepSpeed, (5) frozen shards."""
+    """(1) cut out the stage, (2) its weights, (3) optimizer, (4) DeepSpeed, (5) frozen weights, in shards."""
     topology = plan.topology
     stage = FlamingoStage(model, plan.bounds, topology.stage)
     group = _replicas_of_stage(topology)
@@ -138,17 +136,15 @@ def _pipeline(
     units = frozen_units(stage.model) if plan.shard_frozen else {}
     were = hollow(units)
     filler.fill(stage.model, send=False)
-    _recompute(stage.model, plan.checkpoint_every)
     engine = PipelineEngine(stage, build_optimizer(stage.model), plan.settings, topology, doing)
     fill_and_shard(units, were, filler, group, plan.reshard_after_forward)
     return engine
 
 
 def _filler(read: ReadWeight, plan: ParallelPlan, group: dist.ProcessGroup) -> Filler:
-    dtype = torch.bfloat16 if plan.settings.content["bf16"]["enabled"] else torch.float32
     accelerator = deepspeed.get_accelerator()
     device = accelerator.device_name() if accelerator.device_name() == "cpu" else accelerator.current_device_name()
-    return Filler(read, dtype, device, group)
+    return Filler(read, training_dtype(plan.settings), device, group)
 
 
 def _fill_sharded(model: nn.Module, filler: Filler, settings: DeepSpeedSettings) -> None:
@@ -157,16 +153,6 @@ def _fill_sharded(model: nn.Module, filler: Filler, settings: DeepSpeedSettings)
         parameter = hold(slots, filler.tensor(name, getattr(*slots[0])))
         # It sends the first rank's weights to all, then keeps this rank's part.
         deepspeed.zero.Init(module=nn.ParameterList([parameter]), config_dict_or_path=settings.content)
-
-
-def _recompute(model: FlamingoForConditionalGeneration, every: int) -> None:
-    blocks: list[list[Any]] = [
-        list(decoder_blocks(model.language_model)),
-        list(model.gated_cross_attention.values()),
-        list(getattr(model.resampler, "blocks", [])),
-    ]
-    for group in blocks:
-        apply_activation_checkpointing([block for block in group if not isinstance(block, PassThrough)], every)
 
 
 def _replicas_of_stage(topology: Topology) -> dist.ProcessGroup:

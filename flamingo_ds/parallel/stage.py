@@ -158,11 +158,24 @@ class FlamingoStage(nn.Module):
         super().__init__()
         self.is_first, self.is_last = stage == 0, stage == len(bounds) - 2
         self.canonical = _canonical_names(model)
+        self.language_model_trains = any(weight.requires_grad for weight in model.language_model.parameters())
         gated = model.config.gated_block_indices
         self.media_comes_in = not self.is_first and any(index >= bounds[stage] for index in gated)
         self.media_goes_on = any(index >= bounds[stage + 1] for index in gated)
         prune(model, bounds, stage)
         self.model = model
+
+    @property
+    def has_ties(self) -> bool:
+        """Whether first and last stage of the model have weights in common; the same on all stages."""
+        return any(alias != name for alias, name in self.canonical.items())
+
+    def train(self, mode: bool = True) -> "FlamingoStage":
+        """As the whole model: a stage whose own blocks are all frozen does what the others do (dropout)."""
+        super().train(mode)
+        if self.language_model_trains:
+            self.model.language_model.train(mode)
+        return self
 
     def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Parameters by canonical name; a tied weight is the first stage's."""

@@ -30,6 +30,11 @@ def wrap(model: nn.Module, optimizer: torch.optim.Optimizer, settings: DeepSpeed
     return engine
 
 
+def training_dtype(settings: DeepSpeedSettings) -> torch.dtype:
+    """Of weights and activations."""
+    return torch.bfloat16 if settings.content["bf16"]["enabled"] else torch.float32
+
+
 @contextmanager
 def quiet(unless: bool = False) -> Iterator[None]:
     """Drop what is printed, not what is logged or warned of; ``unless`` somebody asked for it."""

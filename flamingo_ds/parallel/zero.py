@@ -13,7 +13,7 @@ from ..config import DeepSpeedSettings
 from ..model.tanh_gate import TanhGate
 from .engine import Doing, StepResult, WeightedBatch
 from .fp32_state import get_full_state, set_full_state, set_optimizer_step
-from .wrap import count_over_ranks, gate_name, set_learning_rate, wrap
+from .wrap import count_over_ranks, gate_name, set_learning_rate, training_dtype, wrap
 
 
 class ZeroEngine:
@@ -32,7 +32,7 @@ class ZeroEngine:
         self.doing = doing
         # Taken before wrapping: below, every rank must visit the same parameters in the same order.
         self.trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        self.dtype = torch.bfloat16 if settings.content["bf16"]["enabled"] else torch.float32
+        self.dtype = training_dtype(settings)
         self.engine = wrap(model, optimizer, settings)
         self.device = self.engine.device
         self.world_size = dist.get_world_size()
@@ -66,13 +66,7 @@ class ZeroEngine:
         means = torch.stack(list(sums.values())).double() / self.world_size
         dist.all_reduce(means)
         losses = dict(zip(sums, means.tolist(), strict=True))
-        weights = {micro.dataset: micro.weight for micro in micro_batches}
-        return StepResult(
-            losses=losses,
-            loss=sum(weights[name] * loss for name, loss in losses.items()),
-            grad_norm=grad_norm,
-            counters=counters,
-        )
+        return StepResult.of(micro_batches, losses, grad_norm, counters)
 
     @torch.no_grad()
     def logits(self, batch: FlamingoBatch) -> torch.Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..checkpoint.fingerprint import fingerprint, frozen_names, require_same_base
 from ..checkpoint.initial_weights import trained_over
 from ..checkpoint.publish import SaveInput
+from ..checkpoint.random_states import start_random_states
 from ..checkpoint.retention import Retention
 from ..checkpoint.saver import CheckpointSaver
 from ..parallel import Launch, ReadWeight, Watchdog, build_engine
@@ -23,6 +24,7 @@ def build_trainer(plan: RunPlan, launch: Launch, prepared: Prepared, stop: StopR
     watchdog.at(step, "building the model")
     run = RunFolder(Path(recipe.run_dir))
     run.log_to_file(launch.rank)
+    start_random_states(recipe.seed, launch.rank)
     for note in prepared.notes:
         LOGGER.warning(note)
         if launch.is_main:

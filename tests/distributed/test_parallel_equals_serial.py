@@ -16,6 +16,7 @@ from .conftest import Pools
 from .tiny_run import Layout, Outcome
 
 STEPS = range(4)
+PAPER = Layout()
 LIMITS = {"weight": 4e-6, "exp_avg": 5e-8, "exp_avg_sq": 6e-11}
 # Name -> ranks, layout. Each runs on Llama and OPT, with and without activation checkpointing.
 LAYOUTS: dict[str, tuple[int, Layout]] = {
@@ -25,6 +26,7 @@ LAYOUTS: dict[str, tuple[int, Layout]] = {
     "zero2": (2, Layout(zero=2)),
     "zero3": (2, Layout(zero=3)),
     "pipeline 2": (2, Layout(stages=2)),
+    "pipeline 4": (4, Layout(stages=4)),
     "pipeline 2 x data 2": (4, Layout(stages=2)),
     "pipeline 2 x data 2 sharded": (4, Layout(stages=2, shard_frozen=True)),
     "pipeline 2 x data 2 sharded, kept": (4, Layout(stages=2, shard_frozen=True, reshard=False)),
@@ -40,8 +42,8 @@ OFFLOADED = [
 
 
 @cache
-def serial(family: str = "llama", tied: bool = False) -> Outcome:
-    return tiny_run.train_serial(STEPS, family, tied)
+def serial(layout: Layout = PAPER) -> Outcome:
+    return tiny_run.train_serial(STEPS, layout)
 
 
 def assert_same(outcome: Outcome, reference: Outcome) -> None:
@@ -51,6 +53,8 @@ def assert_same(outcome: Outcome, reference: Outcome) -> None:
     assert outcome.grad_norms == pytest.approx(reference.grad_norms, rel=1e-6)
     assert outcome.state.keys() == reference.state.keys()
     for name, tensors in outcome.state.items():
+        if name.endswith("k_proj.bias"):
+            continue  # it shifts all scores of a query alike: its gradient is rounding, and Adam divides by its size
         for kind, limit in LIMITS.items():
             difference = (tensors[kind] - reference.state[name][kind]).abs().max().item()
             assert difference <= limit, f"{name} {kind}: {difference}"
@@ -73,7 +77,7 @@ def assert_identical(outcome: Outcome, reference: Outcome) -> None:
 def test_every_layout_equals_one_process_of_plain_pytorch(pools: Pools, name: str, family: str) -> None:
     ranks, layout = LAYOUTS[name]
     kept = pools.train(ranks, layout.of(family=family))
-    assert_same(kept, serial(family))
+    assert_same(kept, serial(Layout(family=family)))
     recomputed = pools.train(ranks, layout.of(family=family, checkpoint_every=1))
     # Recomputing does the same arithmetic again: nothing may differ at all.
     assert_identical(recomputed, kept)
@@ -99,7 +103,7 @@ def test_tied_language_model(pools: Pools, name: str) -> None:
     """Embedding and head of the new tokens are one parameter, even where first and last stage both hold it."""
     ranks, layout = LAYOUTS[name]
     outcome = pools.train(ranks, layout.of(tied=True, checkpoint_every=1))
-    assert_same(outcome, serial(tied=True))
+    assert_same(outcome, serial(Layout(tied=True)))
     assert "new_token_head.weight" not in outcome.state
 
 
@@ -126,5 +130,5 @@ def test_offload_is_the_same_training(pools: Pools, layout: Layout) -> None:
 def test_the_reference_learns(family: str) -> None:
     """A reference that does not move would agree with anything."""
     before = dict(tiny_run.tiny_model(family).named_parameters())
-    for name, tensors in serial(family).state.items():
+    for name, tensors in serial(Layout(family=family)).state.items():
         assert not torch.equal(tensors["weight"], before[name]), name

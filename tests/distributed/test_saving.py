@@ -68,7 +68,7 @@ def test_ranks_share_the_tensors_and_the_writing(two_ranks: WorkerPool, tmp_path
             loads[int(file[len(kind) + 1 :][:5])] += before[name][kind].nbytes
         assert index["metadata"]["total_size"] == sum(loads)
         assert max(loads) - min(loads) <= largest
-    assert [checkpoint.data_state(rank) for rank in range(2)] == [{"rank": 0}, {"rank": 1}]
+    assert checkpoint.data_states() == [{"rank": 0}, {"rank": 1}]
     assert sorted(os.listdir(checkpoint.path / "ranks")) == ["0000.pt", "0001.pt"]
 
 

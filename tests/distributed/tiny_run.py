@@ -8,7 +8,8 @@ from transformers import AutoConfig, CLIPVisionConfig
 
 from flamingo_ds.batch import IGNORED_LABEL, FlamingoBatch
 from flamingo_ds.config import DeepSpeedSettings
-from flamingo_ds.config.schema import OptimizerConfig
+from flamingo_ds.config.freeze_presets import freeze_rows
+from flamingo_ds.config.schema import FreezePreset, ModelConfig, OptimizerConfig
 from flamingo_ds.data import MicroBatch
 from flamingo_ds.model import FlamingoConfig, FlamingoForConditionalGeneration
 from flamingo_ds.model.freeze import FreezeRow, apply_freeze_table
@@ -35,6 +36,7 @@ TEXT: dict[str, dict[str, Any]] = {
         "num_hidden_layers": BLOCKS,
         "num_attention_heads": 4,
         "max_position_embeddings": 32,
+        "dropout": 0.0,
     },
 }
 
@@ -50,8 +52,13 @@ class Outcome:
     gates: dict[str, float] = field(default_factory=dict)
 
 
-def tiny_model(family: str = "llama", tied: bool = False) -> FlamingoForConditionalGeneration:
-    """Four LM blocks, gates at 0.5: at 0 every gradient inside a gated block is 0 and a test would prove nothing."""
+def tiny_model(
+    family: str = "llama", tied: bool = False, preset: FreezePreset = FreezePreset.paper
+) -> FlamingoForConditionalGeneration:
+    """Four LM blocks, gates at 0.5: at 0 every gradient inside a gated block is 0 and a test would prove nothing.
+
+    No dropout, which draws for the whole batch in one process and for a share of it on a rank.
+    """
     torch.manual_seed(0)
     text = AutoConfig.for_model(family, **TEXT[family], vocab_size=VOCABULARY, tie_word_embeddings=tied, pad_token_id=0)
     vision = CLIPVisionConfig(
@@ -71,12 +78,12 @@ def tiny_model(family: str = "llama", tied: bool = False) -> FlamingoForConditio
         eoc_token_id=EOC,
     )
     model = FlamingoForConditionalGeneration(config)
-    rows = [FreezeRow("*", True), FreezeRow("language_model.*", False), FreezeRow("vision_model.*", False)]
-    apply_freeze_table(model, rows)
+    table = freeze_rows(ModelConfig(freeze_preset=preset))
+    apply_freeze_table(model, [FreezeRow(row.pattern, row.trainable) for row in table])
     return model
 
 
-def global_batch(step: int, dataset: str, sequences: int = 4) -> FlamingoBatch:
+def global_batch(step: int, dataset: str, sequences: int = 4, without_images: tuple[int, ...] = ()) -> FlamingoBatch:
     """The whole batch of a step; sequences of different lengths, so ranks hold different numbers of tokens.
 
     Pairs have one or two images, which attention masks; pages have up to five of three tokens each, which it groups by
@@ -89,6 +96,7 @@ def global_batch(step: int, dataset: str, sequences: int = 4) -> FlamingoBatch:
     ids[1::2, 7] = IMAGE
     if dataset == "pages":
         ids[:, 1::3] = IMAGE
+    ids[list(without_images)] = ids[list(without_images)].where(ids[list(without_images)] != IMAGE, 3)
     lengths = torch.randint(10, length + 1, (sequences,), generator=generator)
     mask = (torch.arange(length) < lengths[:, None]).long()
     ids = torch.where(mask == 1, ids, 0)
@@ -104,47 +112,30 @@ def global_batch(step: int, dataset: str, sequences: int = 4) -> FlamingoBatch:
     )
 
 
-def micro_batches(step: int, rank: int, world_size: int, micro_steps: int) -> list[MicroBatch]:
+def micro_batches(
+    step: int, rank: int, world_size: int, micro_steps: int, without_images: tuple[int, ...] = ()
+) -> list[MicroBatch]:
     """A rank's share of a step, cut into ``micro_steps``."""
     cut = []
     for dataset, weight in WEIGHTS.items():
-        batch = global_batch(step, dataset)
-        share = batch[rank::world_size]
+        share = global_batch(step, dataset, without_images=without_images)[rank::world_size]
         size = len(share) // micro_steps
-        cut += [MicroBatch(dataset, weight, share[start : start + size]) for start in range(0, len(share), size)]
+        for start in range(0, len(share), size):
+            batch = share[start : start + size]
+            if without_images:
+                slots = max(1, int(batch.num_images.max()))
+                batch = replace(batch, pixel_values=batch.pixel_values[:, :slots])
+            cut.append(MicroBatch(dataset, weight, batch))
     return cut
-
-
-def train_serial(steps: range, family: str = "llama", tied: bool = False) -> Outcome:
-    """The reference: plain PyTorch on the whole batch, by the definition of the loss."""
-    model = tiny_model(family, tied)
-    optimizer = build_optimizer(model, OPTIMIZER)
-    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    outcome = Outcome()
-    for step in steps:
-        losses = {}
-        for dataset, weight in WEIGHTS.items():
-            loss = model(**global_batch(step, dataset).tensors()).loss
-            (weight * loss).backward()
-            losses[dataset] = loss.item()
-        outcome.losses.append(losses)
-        norm = torch.nn.utils.clip_grad_norm_(trainable.values(), OPTIMIZER.max_grad_norm)
-        outcome.grad_norms.append(norm.item())
-        for group in optimizer.param_groups:
-            group["lr"] = RATES[step]
-        optimizer.step()
-        optimizer.zero_grad()
-    outcome.state = {
-        name: {"weight": parameter.detach(), **optimizer.state[parameter]} for name, parameter in trainable.items()
-    }
-    return outcome
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the tiny model is laid out; the defaults are one plain replica a rank.
+    """What is trained, and how it is laid out; the defaults are one plain replica a rank.
 
-    ``offload`` names what the CPU holds: ``optimizer``, or ``optimizer`` and ``param``.
+    ``without_images``: sequences of the global batch that have none. A rank's micro-batches then have as many slots as
+    they need, as the data pipeline cuts them, so neighbours differ in shape. ``offload``: what the CPU holds,
+    ``optimizer``, or ``optimizer`` and ``param``.
     """
 
     zero: int = 1
@@ -156,6 +147,8 @@ class Layout:
     bf16: bool = False
     family: str = "llama"
     tied: bool = False
+    preset: FreezePreset = FreezePreset.paper
+    without_images: tuple[int, ...] = ()
     offload: tuple[str, ...] = ()
 
     def of(self, **changes: Any) -> "Layout":
@@ -193,12 +186,39 @@ class Layout:
         return ParallelPlan(self.topology(), settings, bounds, self.shard_frozen, self.reshard, self.checkpoint_every)
 
 
+def train_serial(steps: range, layout: Layout | None = None) -> Outcome:
+    """The reference: plain PyTorch on the whole batch, by the definition of the loss; a layout's model and data."""
+    layout = layout or Layout()
+    model = tiny_model(layout.family, layout.tied, layout.preset)
+    optimizer = build_optimizer(model, OPTIMIZER)
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    outcome = Outcome()
+    for step in steps:
+        losses = {}
+        for dataset, weight in WEIGHTS.items():
+            loss = model(**global_batch(step, dataset, without_images=layout.without_images).tensors()).loss
+            (weight * loss).backward()
+            losses[dataset] = loss.item()
+        outcome.losses.append(losses)
+        norm = torch.nn.utils.clip_grad_norm_(trainable.values(), OPTIMIZER.max_grad_norm)
+        outcome.grad_norms.append(norm.item())
+        for group in optimizer.param_groups:
+            group["lr"] = RATES[step]
+        optimizer.step()
+        optimizer.zero_grad()
+    for name, parameter in trainable.items():
+        # CLIP has a norm behind the tokens that a Flamingo reads: it trains in name only.
+        unused = {kind: torch.zeros_like(parameter) for kind in ("exp_avg", "exp_avg_sq")}
+        outcome.state[name] = {"weight": parameter.detach(), **unused, **optimizer.state[parameter]}
+    return outcome
+
+
 def build(layout: Layout, weights: dict[str, torch.Tensor] | None = None) -> TrainEngine:
     """The tiny model laid out, its weights read one by one as a run reads them, ``weights`` before its own."""
-    whole = tiny_model(layout.family, layout.tied)
+    whole = tiny_model(layout.family, layout.tied, layout.preset)
     initial = whole.state_dict(keep_vars=False) | (weights or {})
     with parameters_on_meta():
-        skeleton = tiny_model(layout.family, layout.tied)
+        skeleton = tiny_model(layout.family, layout.tied, layout.preset)
     return build_engine(
         skeleton,
         lambda name: initial[name],
@@ -213,7 +233,7 @@ def train_steps(engine: TrainEngine, layout: Layout, steps: range) -> Outcome:
     topology = layout.topology()
     outcome = Outcome()
     for step in steps:
-        micro = micro_batches(step, topology.data_rank, topology.data_ranks, layout.micro_steps)
+        micro = micro_batches(step, topology.data_rank, topology.data_ranks, layout.micro_steps, layout.without_images)
         if not topology.is_first:
             micro = [MicroBatch(one.dataset, one.weight, one.batch[:0]) for one in micro]
         result = engine.train_step(micro, RATES[step], {"ranks": 1})

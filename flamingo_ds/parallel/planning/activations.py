@@ -28,7 +28,7 @@ from ...model.decoder_blocks import decoder_blocks, gated_blocks_before
 from ...model.media_mask import MediaView, TokensByImage, by_image_pays, media_view
 from ...model.new_tokens import embed
 from ...model.vision_encoder import encode_images
-from ..activation_checkpointing import apply_activation_checkpointing
+from ..activation_checkpointing import recompute_blocks
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,7 @@ def count_activations(
             for module in (torch.nn.functional, attention):
                 modes.enter_context(patch.object(module, "scaled_dot_product_attention", _fused_attention))
         _without_contents(ready, dtype)
-        for blocks in (
-            decoder_blocks(ready.language_model),
-            ready.gated_cross_attention.values(),
-            ready.resampler.blocks,  # type: ignore[union-attr]
-        ):
-            apply_activation_checkpointing(blocks, every)  # type: ignore[arg-type]
+        recompute_blocks(ready, every)
         inputs = _Inputs(ready, shape, dtype)
         weights = [*ready.parameters(), *ready.buffers()]
         tally = _Tally([*weights, *(weight.grad for weight in weights), *vars(inputs).values()])

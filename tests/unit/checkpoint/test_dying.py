@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from flamingo_ds.checkpoint.names import complete_checkpoints
 from flamingo_ds.checkpoint.retention import Retention
 from flamingo_ds.checkpoint.store import find_checkpoint
 from tests import killing
@@ -43,6 +44,8 @@ def test_whenever_a_save_dies_the_right_checkpoint_is_chosen(alone, tmp_path, be
         found = find_checkpoint(folder, "")
         values.append(None if found is None else value_of(found.path))
         assert values[-1] in (old, new), at
+        for path in complete_checkpoints(folder).values():
+            value_of(path)  # a half-deleted one must not look whole either
         # The next run's save sweeps all that was left.
         save(folder, 5, 5.0, KEEP_TWO)
         chosen = find_checkpoint(folder, "")

@@ -84,3 +84,23 @@ def test_unknown_families_and_capped_logits_are_refused() -> None:
         check_family(tiny_text_config().__class__(model_type="bloom"))
     with pytest.raises(ValueError, match="final_logit_softcapping"):
         check_family(tiny_text_config("gemma3_text", final_logit_softcapping=30.0))
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_dropout_is_the_whole_model_s_choice(trains: bool) -> None:
+    """An LM of which some block trains drops everywhere; a stage without that block must not be the exception."""
+    model = tiny_flamingo()
+    if trains:
+        model.language_model.model.layers[2].requires_grad_(True)
+    whole = copy.deepcopy(model).train()
+    for stage in in_a_row(model.train(), (0, 1, 3))[0]:
+        assert stage.model.language_model.training == whole.language_model.training == trains
+        assert not stage.eval().model.language_model.training
+
+
+def test_stages_know_of_ties_that_they_do_not_hold() -> None:
+    """Process groups for tied weights are made by all ranks or by none."""
+    for tied in (False, True):
+        stages, _ = in_a_row(tiny_flamingo(tiny_text_config(tie_word_embeddings=tied)), (0, 1, 2, 3))
+        assert [stage.has_ties for stage in stages] == [tied] * 3
+        assert [len(list(stage.tied_parameters())) for stage in stages] == ([2, 0, 2] if tied else [0, 0, 0])

@@ -10,8 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from flamingo_ds.batch import IGNORED_LABEL, FlamingoBatch
 from flamingo_ds.model import FlamingoForConditionalGeneration
-from flamingo_ds.model.decoder_blocks import decoder_blocks
-from flamingo_ds.parallel import apply_activation_checkpointing
+from flamingo_ds.parallel.activation_checkpointing import recompute_blocks
 from flamingo_ds.parallel.planning.activations import BatchShape, count_activations
 from tests.tiny import FAMILIES, IMAGE_ID, IMAGE_SIZE, tiny_flamingo, tiny_text_config
 
@@ -36,8 +35,7 @@ def measured_peak(model: FlamingoForConditionalGeneration, dtype: torch.dtype, e
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
-    for blocks in (decoder_blocks(model.language_model), model.gated_cross_attention.values(), model.resampler.blocks):
-        apply_activation_checkpointing(blocks, every)
+    recompute_blocks(model, every)
     inputs = batch(dtype).tensors()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         model.train()(**inputs, num_items_in_batch=7.0).loss.backward()
