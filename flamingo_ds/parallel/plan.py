@@ -1,11 +1,12 @@
 """Laying a model out over ranks, from outside and in a stated order; the model never knows."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import deepspeed
 import torch
 import torch.distributed as dist
+from rich.table import Table
 from torch import nn
 
 from ..config import ConfigError, DeepSpeedSettings
@@ -14,7 +15,7 @@ from .activation_checkpointing import recompute_blocks
 from .engine import Doing, TrainEngine
 from .materialize import Filler, ReadWeight, hold, parameter_slots
 from .pipeline import PipelineEngine
-from .planning import Batches, Buffers, Layout, choose_stage_bounds
+from .planning import Batches, Buffers, Layout, ModelCosts, StagePlan, plan_stages, stage_table
 from .shard_frozen import fill_and_shard, frozen_units, hollow
 from .stage import FlamingoStage, check_family
 from .topology import Topology
@@ -73,14 +74,28 @@ def plan_layout(
         ConfigError: a model that cannot have so many stages.
     """
     bounds: tuple[int, ...] = (0, model.config.text_config.num_hidden_layers)
-    if topology.stages > 1:
-        layout = Layout(1, topology.data_ranks, topology.stages, shard_frozen, reshard_after_forward, checkpoint_every)
-        try:
-            check_family(model.config.text_config)
-            bounds = choose_stage_bounds(model, layout, batches, training_dtype(settings), Buffers.of(settings.content))
-        except ValueError as error:
-            raise ConfigError("parallel.pipeline_stages", topology.stages, f"what can be: {error}") from error
-    return ParallelPlan(topology, settings, bounds, shard_frozen, reshard_after_forward, checkpoint_every)
+    plan = ParallelPlan(topology, settings, bounds, shard_frozen, reshard_after_forward, checkpoint_every)
+    if topology.stages == 1:
+        return plan
+    try:
+        check_family(model.config.text_config)
+        return replace(plan, bounds=_stages(model, plan, batches).bounds)
+    except ValueError as error:
+        raise ConfigError("parallel.pipeline_stages", topology.stages, f"what can be: {error}") from error
+
+
+def describe_stages(model: FlamingoForConditionalGeneration, plan: ParallelPlan, batches: Batches) -> Table:
+    """Blocks, parameters, share of the time and memory of a pipeline's stages; see :func:`plan_layout`."""
+    return stage_table(_stages(model, plan, batches))
+
+
+def _stages(model: FlamingoForConditionalGeneration, plan: ParallelPlan, batches: Batches) -> StagePlan:
+    topology = plan.topology
+    layout = Layout(
+        1, topology.data_ranks, topology.stages, plan.shard_frozen, plan.reshard_after_forward, plan.checkpoint_every
+    )
+    costs = ModelCosts(model, training_dtype(plan.settings))
+    return plan_stages(costs, layout, batches, Buffers.of(plan.settings.content))
 
 
 def build_engine(

@@ -6,7 +6,8 @@ from rich.table import Table
 from ..config import to_yaml
 from ..model import FlamingoForConditionalGeneration, FlamingoProcessor
 from ..model.flops import count_flops, total_flops
-from .prepare import Prepared, RunPlan
+from ..parallel import describe_stages
+from .prepare import Prepared, RunPlan, batch_shapes
 
 # Bytes a parameter: bf16 or fp32 weights, fp32 master and two moments, gradients in the weights' precision.
 MASTER_AND_MOMENTS = 12
@@ -23,19 +24,24 @@ def describe(plan: RunPlan, prepared: Prepared) -> None:
     trainable, frozen = sum(row.trainable for row in report), sum(row.frozen for row in report)
     table.add_row("all", f"{trainable:,}", f"{frozen:,}", style="bold")
     console.print(table)
-    batches = Table("dataset", "batch", "= ranks", "x micro-batch", "x micro-steps", "weight", title="one step")
+    batches = Table("dataset", "batch", "= replicas", "x micro-batch", "x micro-steps", "weight", title="one step")
     for batch in plan.batches:
         weight = plan.config.data.datasets[batch.dataset].weight
         batches.add_row(
             batch.dataset,
-            *map(str, (batch.batch_size, plan.topology.world_size, batch.micro_batch_size, batch.micro_steps, weight)),
+            *map(str, (batch.batch_size, plan.topology.data_ranks, batch.micro_batch_size, batch.micro_steps, weight)),
         )
     console.print(batches)
     stage, ranks = plan.settings.zero_stage, plan.topology.world_size
     recomputed = plan.config.parallel.activation_checkpointing
     console.print(f"layout: {prepared.layout}, activation checkpointing {recomputed}")
-    gigabytes = _weights_bytes(trainable, frozen, stage, ranks, plan.settings.content["bf16"]["enabled"]) / 1e9
-    console.print(f"weights, gradients and optimizer of a rank, by arithmetic: {gigabytes:.3f} GB, activations apart")
+    if plan.topology.stages > 1:
+        console.print(describe_stages(model, prepared.layout, batch_shapes(plan, prepared.processor)))
+    else:
+        gigabytes = _weights_bytes(trainable, frozen, stage, ranks, plan.settings.content["bf16"]["enabled"]) / 1e9
+        console.print(
+            f"weights, gradients and optimizer of a rank, by arithmetic: {gigabytes:.3f} GB, activations apart"
+        )
     console.print(
         f"a step takes at most {_step_flops(plan, model, prepared.processor):.3g} FLOPs by formula, recomputing apart"
     )

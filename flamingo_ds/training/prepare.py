@@ -88,7 +88,7 @@ def prepare(plan: RunPlan) -> Prepared:
         model,
         plan.topology,
         plan.settings,
-        _shapes(plan, processor),
+        batch_shapes(plan, processor),
         shard_frozen=parallel.shard_frozen,
         reshard_after_forward=parallel.reshard_after_forward,
         checkpoint_every=checkpoint_interval(parallel.activation_checkpointing),
@@ -97,7 +97,7 @@ def prepare(plan: RunPlan) -> Prepared:
     return Prepared(processor, model, report, initial, layout, mixture, checkpoint, _notes(plan.config, checkpoint))
 
 
-def _shapes(plan: RunPlan, processor: FlamingoProcessor) -> Batches:
+def batch_shapes(plan: RunPlan, processor: FlamingoProcessor) -> Batches:
     """A replica's micro-batches of a step, each as large as its dataset allows."""
     side = processor.image_size[0]
     shapes = []

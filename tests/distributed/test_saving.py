@@ -18,15 +18,16 @@ from flamingo_ds.checkpoint.store import Checkpoint, find_checkpoint
 
 from ..saving import StateEngine, begin, content, flat_state, save, value_of
 from . import tiny_run
-from .pool import WorkerPool
+from .conftest import Pools
+from .tiny_run import Layout
 
 KINDS = ("weight", "exp_avg", "exp_avg_sq")
 
 
-def train_and_save(folder: Path, stage: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def train_and_save(folder: Path, layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
     """Save in the background while a step is trained; the state before that step and after."""
-    engine = tiny_run.build_engine(stage, False)
-    tiny_run.train_steps(engine, range(2))
+    engine = tiny_run.build(layout)
+    tiny_run.train_steps(engine, layout, range(2))
     before = {name: {kind: tensor.clone() for kind, tensor in parts.items()} for name, parts in engine.full_state()}
     saver = CheckpointSaver(folder, Retention(), True, dist.get_rank())
     write = saver_module.write_snapshot
@@ -39,7 +40,7 @@ def train_and_save(folder: Path, stage: int) -> tuple[dict[str, Any], dict[str, 
     saver_module.write_snapshot = late
     try:
         saver.save(content(2), engine, {"logits": torch.zeros(1)}, {"rank": dist.get_rank()})
-        after = tiny_run.train_steps(engine, range(2, 4)).state
+        after = tiny_run.train_steps(engine, layout, range(2, 4)).state
         trained.set()
         saver.finish()
     finally:
@@ -48,8 +49,8 @@ def train_and_save(folder: Path, stage: int) -> tuple[dict[str, Any], dict[str, 
 
 
 @pytest.mark.parametrize("stage", [0, 1, 3])
-def test_ranks_share_the_tensors_and_the_writing(two_ranks: WorkerPool, tmp_path: Path, stage: int) -> None:
-    before, after = two_ranks.run(train_and_save, tmp_path, stage)[0]
+def test_ranks_share_the_tensors_and_the_writing(pools: Pools, tmp_path: Path, stage: int) -> None:
+    before, after = pools.run(2, train_and_save, tmp_path, Layout(zero=stage))[0]
     checkpoint = Checkpoint(tmp_path / "latest")
     assert (checkpoint.ranks, checkpoint.data_ranks) == (2, 2)
     state = checkpoint.state()
@@ -83,8 +84,8 @@ def save_two_stages(folder: Path) -> None:
     saver.finish()
 
 
-def test_stages_of_a_pipeline_save_their_own_names(two_ranks: WorkerPool, tmp_path: Path) -> None:
-    two_ranks.run(save_two_stages, tmp_path)
+def test_stages_of_a_pipeline_save_their_own_names(pools: Pools, tmp_path: Path) -> None:
+    pools.run(2, save_two_stages, tmp_path)
     checkpoint = Checkpoint(tmp_path / "latest")
     assert {name: parts["weight"].unique().tolist() for name, parts in checkpoint.state().items()} == {
         "a": [0.0],
@@ -101,8 +102,8 @@ def save_one_tensor(folder: Path) -> None:
     saver.finish()
 
 
-def test_a_rank_without_tensors_writes_no_file(two_ranks: WorkerPool, tmp_path: Path) -> None:
-    two_ranks.run(save_one_tensor, tmp_path)
+def test_a_rank_without_tensors_writes_no_file(pools: Pools, tmp_path: Path) -> None:
+    pools.run(2, save_one_tensor, tmp_path)
     checkpoint = Checkpoint(tmp_path / "latest")
     assert checkpoint.weights()["only"].tolist() == [[1.0, 1.0]]
     assert sorted(path.name for path in checkpoint.path.glob("*-of-*")) == [
@@ -139,11 +140,9 @@ def fail_on_one_rank(folder: Path, failing: int) -> list[str]:
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_one_rank_s_error_is_every_rank_s_and_leaves_no_checkpoint(
-    two_ranks: WorkerPool, tmp_path: Path, failing: int
-) -> None:
+def test_one_rank_s_error_is_every_rank_s_and_leaves_no_checkpoint(pools: Pools, tmp_path: Path, failing: int) -> None:
     began = time.monotonic()
-    for said, chosen in two_ranks.run(fail_on_one_rank, tmp_path, failing):
+    for said, chosen in pools.run(2, fail_on_one_rank, tmp_path, failing):
         assert f"rank {failing}: OSError: [Errno 28] No space left on device" in said
         assert chosen == "step-00000001"
     assert time.monotonic() - began < 60  # nobody waits for one who will not come
@@ -164,11 +163,11 @@ def die_on_one_rank(folder: Path) -> None:
     raise RuntimeError("rank 0 has given up")
 
 
-def test_a_rank_that_is_killed_leaves_the_last_checkpoint_chosen(two_ranks: WorkerPool, tmp_path: Path) -> None:
+def test_a_rank_that_is_killed_leaves_the_last_checkpoint_chosen(pools: Pools, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="rank 0 has given up(.|\n)*rank 1: the process ended"):
-        two_ranks.run(die_on_one_rank, tmp_path, timeout=60)
+        pools.run(2, die_on_one_rank, tmp_path, timeout=60)
     assert sorted(os.listdir(tmp_path)) == ["latest", "step-00000001", "step-00000002.partial"]
     assert value_of(tmp_path / "latest") == 1.0
-    two_ranks.run(save, tmp_path, 2, 2.0)
+    pools.run(2, save, tmp_path, 2, 2.0)
     assert sorted(os.listdir(tmp_path)) == ["latest", "step-00000001", "step-00000002"]
     assert value_of(tmp_path / "latest") == 2.0

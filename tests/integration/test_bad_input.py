@@ -280,6 +280,21 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
     assert not run.exists()
 
 
+def test_dry_run_of_a_pipeline_shows_its_stages(
+    road: Road, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 4, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}
+    for name, value in place.items():
+        monkeypatch.setenv(name, str(value))
+    assert main(["--recipe", str(road.recipe), "--dry-run", TWO_STAGES, "parallel.shard_frozen=true"]) == EXIT_DONE
+    output = capsys.readouterr().out
+    assert "layout: pipeline of 2 stages x data 2, ZeRO-1, frozen weights sharded" in output
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in output.splitlines() if "│" in line]
+    # pairs: 4 sequences are 2 replicas x 1 x 2 micro-steps.
+    assert ["pairs", "4", "2", "1", "2", "1.0"] in rows
+    assert [row[1] for row in rows if row[0] in ("0", "1") and len(row) == 6] in (["0", "1 to 2"], ["0 to 1", "2"])
+
+
 def test_keys_may_stand_behind_resume(road: Road, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = f"run_dir={tmp_path / 'run'}"
     assert main(["--recipe", str(road.recipe), run, "--dry-run", "--resume", "train.max_steps=77"]) == EXIT_DONE

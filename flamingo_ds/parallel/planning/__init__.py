@@ -2,6 +2,6 @@
 
 from .activations import BatchShape
 from .memory import Buffers, Layout
-from .stages import Batches, choose_stage_bounds
+from .stages import Batches, ModelCosts, StagePlan, plan_stages, stage_table
 
-__all__ = ["BatchShape", "Batches", "Buffers", "Layout", "choose_stage_bounds"]
+__all__ = ["BatchShape", "Batches", "Buffers", "Layout", "ModelCosts", "StagePlan", "plan_stages", "stage_table"]

@@ -126,17 +126,6 @@ def plan_stages(
     )
 
 
-def choose_stage_bounds(
-    model: FlamingoForConditionalGeneration,
-    layout: Layout,
-    batches: Batches,
-    dtype: torch.dtype = torch.bfloat16,
-    buffers: Buffers | None = None,
-) -> tuple[int, ...]:
-    """Bounds alone, for an engine's setup: see :func:`plan_stages`. Without a memory limit memory only decides ties."""
-    return plan_stages(ModelCosts(model, dtype), layout, batches, buffers).bounds
-
-
 def stage_table(plan: StagePlan) -> Table:
     """A row a stage."""
     table = Table(
