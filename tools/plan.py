@@ -32,14 +32,16 @@ from flamingo_ds.config import (
     EXIT_DONE,
     ConfigError,
     RunConfig,
+    load_deepspeed_settings,
     load_recipe,
     plan_batches,
 )
 from flamingo_ds.config.schema import Precision
 from flamingo_ds.parallel.planning.activations import BatchShape
+from flamingo_ds.parallel.planning.costs import Batches, ModelCosts
 from flamingo_ds.parallel.planning.layouts import Candidate, judge, layouts
 from flamingo_ds.parallel.planning.memory import MASTER_AND_MOMENTS, Buffers, Layout
-from flamingo_ds.parallel.planning.stages import Batches, ModelCosts, stage_table
+from flamingo_ds.parallel.planning.stages import stage_table
 from flamingo_ds.parallel.planning.step_time import Machine
 
 CONFIGURATIONS = Path(__file__).resolve().parent.parent / "ds_configs"
@@ -98,7 +100,7 @@ def plan(options: argparse.Namespace) -> tuple[dict[str, Any], list[Candidate]]:
     ranks = options.nodes * options.gpus_per_node
     batches_of = _batches(config, image_size)
     candidates = [
-        judge(costs, layout, batches_of, _buffers(layout), limit, machine)
+        judge(costs, layout, batches_of, lambda layout: _buffers(layout, config), limit, machine)
         for layout in layouts(ranks, costs.depth, bf16)
     ]
     candidates.sort(key=lambda one: (bool(one.reason), one.estimate.seconds if one.estimate else 0.0))
@@ -158,17 +160,13 @@ def _batches(config: RunConfig, image_size: int) -> Callable[[int], Batches]:
     return batches_of
 
 
-def _buffers(layout: Layout) -> Buffers:
-    """Of the shipped configuration of a ZeRO stage; a pipeline's are those of stage 1."""
+def _buffers(layout: Layout, config: RunConfig) -> Buffers:
+    """Of the shipped configuration of a ZeRO stage, completed as for a training; a pipeline's is that of stage 1."""
     path = CONFIGURATIONS / f"zero{layout.zero_stage}.json"
-    return Buffers.of(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Buffers()
-
-
-def _name(layout: Layout) -> str:
-    if layout.stages == 1:
-        return f"ZeRO-{layout.zero_stage} on {layout.data}"
-    sharded = ", frozen sharded" if layout.shard_frozen else ""
-    return f"pipeline {layout.stages} x data {layout.data}{sharded}{'' if layout.reshard else ', kept whole'}"
+    if not path.is_file():
+        return Buffers()
+    staged = replace(config, parallel=replace(config.parallel, pipeline_stages=layout.stages))
+    return Buffers.of(load_deepspeed_settings(str(path), staged, layout.data).content)
 
 
 def _keys(layout: Layout) -> str:
@@ -184,7 +182,7 @@ def _keys(layout: Layout) -> str:
 
 def _figures(one: Candidate) -> dict[str, Any]:
     """One layout in the JSON."""
-    figures: dict[str, Any] = {"name": _name(one.layout), "fits": not one.reason, **asdict(one.layout)}
+    figures: dict[str, Any] = {"name": one.layout.name, "fits": not one.reason, **asdict(one.layout)}
     figures["reason"] = one.reason or None
     figures["keys"] = _keys(one.layout)
     if one.memory is not None:
@@ -221,7 +219,7 @@ def show(report: dict[str, Any], candidates: list[Candidate], everything: bool) 
         assert one.memory is not None
         assert one.estimate is not None
         sent = f"{one.estimate.communication / 1e9:,.1f}"
-        row = (_name(one.layout), "block" if one.layout.every else "off", f"{one.memory.total / 1e9:.2f}", sent)
+        row = (one.layout.name, "block" if one.layout.every else "off", f"{one.memory.total / 1e9:.2f}", sent)
         table.add_row(*row, f"{one.estimate.seconds:.3g}", f"{one.estimate.bubble / one.estimate.seconds:.0%}")
     if fitting:
         console.print(table)
@@ -230,7 +228,7 @@ def show(report: dict[str, Any], candidates: list[Candidate], everything: bool) 
     _show_others([one for one in candidates if one.reason], everything, console)
     pipelines = [one for one in fitting if one.plan is not None]
     if pipelines and pipelines[0].plan is not None:
-        console.print(f"\nthe fastest pipeline: {_name(pipelines[0].layout)}")
+        console.print(f"\nthe fastest pipeline: {pipelines[0].layout.name}")
         console.print(stage_table(pipelines[0].plan))
     sizes = report["checkpoint_bytes"]
     console.print(
@@ -245,7 +243,7 @@ def show(report: dict[str, Any], candidates: list[Candidate], everything: bool) 
 def _show_others(others: list[Candidate], everything: bool, console: Console) -> None:
     if everything:
         for one in others:
-            name = f"{_name(replace(one.layout, every=0))}, recompute {'block' if one.layout.every else 'off'}"
+            name = f"{one.layout.name}, recompute {'block' if one.layout.every else 'off'}"
             console.print(f"no: {name}: {one.reason}", soft_wrap=True, highlight=False, markup=False)
         return
     reasons = Counter("too little memory" if one.reason.startswith("needs") else one.reason for one in others)

@@ -41,7 +41,11 @@ class PartFlops:
 
 
 def count_flops(
-    model: FlamingoForConditionalGeneration, tokens: int, frames: int = 1, image_size: int | None = None
+    model: FlamingoForConditionalGeneration,
+    tokens: int,
+    frames: int = 1,
+    image_size: int | None = None,
+    of_vision: tuple[float, int] | None = None,
 ) -> dict[str, PartFlops]:
     """Every part of a model; what trains is read from ``requires_grad``.
 
@@ -50,6 +54,7 @@ def count_flops(
         tokens: L, which the LM's attention grows with.
         frames: F.
         image_size: pixels a side; None: what a ViT was trained on (a timm network needs it given).
+        of_vision: what :func:`vision_flops` gave for this size, for whoever asks more than once.
 
     Returns:
         By name: ``vision``, ``resampler``, ``gated/<i>`` and ``gated/<i>/media`` (keys and values of an image),
@@ -58,7 +63,7 @@ def count_flops(
     Raises:
         ValueError: a timm network without an image size.
     """
-    vision, patches = _vision(model, image_size)
+    vision, patches = of_vision or vision_flops(model, image_size)
     parts = {"vision": PartFlops("image", frames * vision, 2 * frames * vision if _trains(model.vision_model) else 0.0)}
     parts["resampler"] = _resampler(model, frames * patches)
     flows = _trains(model.language_model.get_input_embeddings()) or _trains(model.new_token_embedding)
@@ -96,7 +101,7 @@ def _backward(modules: Iterable[nn.Module], flows: bool) -> float:
     return sum(_matrices([module]) * ((flows or _trains(module)) + _trains(module)) for module in modules)
 
 
-def _vision(model: FlamingoForConditionalGeneration, image_size: int | None) -> tuple[float, int]:
+def vision_flops(model: FlamingoForConditionalGeneration, image_size: int | None) -> tuple[float, int]:
     """Forward FLOPs of one frame, and its number of tokens."""
     encoder: Any = model.vision_model
     config = model.config.vision_config

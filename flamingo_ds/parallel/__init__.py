@@ -3,7 +3,7 @@
 from .engine import StepResult, TrainEngine
 from .launch import Launch, init_distributed, read_launch, shutdown
 from .materialize import Filler, ReadWeight, parameters_on_meta
-from .plan import ParallelPlan, build_engine, describe_stages, plan_layout
+from .plan import ParallelPlan, build_engine, count_memory, describe_stages, plan_layout
 from .planning import Batches, BatchShape
 from .rank_board import connect_store
 from .topology import Topology
@@ -22,6 +22,7 @@ __all__ = [
     "Watchdog",
     "build_engine",
     "connect_store",
+    "count_memory",
     "describe_stages",
     "init_distributed",
     "parameters_on_meta",

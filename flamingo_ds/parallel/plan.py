@@ -15,7 +15,17 @@ from .activation_checkpointing import recompute_blocks
 from .engine import Doing, TrainEngine
 from .materialize import Filler, ReadWeight, hold, parameter_slots
 from .pipeline import PipelineEngine
-from .planning import Batches, Buffers, Layout, ModelCosts, StagePlan, plan_stages, stage_table
+from .planning import (
+    Batches,
+    Buffers,
+    Layout,
+    ModelCosts,
+    RankMemory,
+    StagePlan,
+    data_parallel_memory,
+    plan_stages,
+    stage_table,
+)
 from .shard_frozen import fill_and_shard, frozen_units, hollow
 from .stage import FlamingoStage, check_family
 from .topology import Topology
@@ -87,6 +97,13 @@ def plan_layout(
 def describe_stages(model: FlamingoForConditionalGeneration, plan: ParallelPlan, batches: Batches) -> Table:
     """Blocks, parameters, share of the time and memory of a pipeline's stages; see :func:`plan_layout`."""
     return stage_table(_stages(model, plan, batches))
+
+
+def count_memory(model: FlamingoForConditionalGeneration, plan: ParallelPlan, batches: Batches) -> RankMemory:
+    """Bytes of a rank without pipeline stages; see :func:`plan_layout`."""
+    layout = Layout(plan.settings.zero_stage, plan.topology.world_size, every=plan.checkpoint_every)
+    costs = ModelCosts(model, training_dtype(plan.settings))
+    return data_parallel_memory(costs, layout, batches, Buffers.of(plan.settings.content))
 
 
 def _stages(model: FlamingoForConditionalGeneration, plan: ParallelPlan, batches: Batches) -> StagePlan:

@@ -68,7 +68,8 @@ def fill_and_shard(
         units, were: see :func:`hollow`.
         filler: of the weights.
         group: the ranks to shard over.
-        reshard_after_forward: gather again for the backward pass, or stay whole from forward to backward.
+        reshard_after_forward: gather again for the backward pass, or stay whole from forward to backward. Vision tower
+            and embedding have no backward pass that would end it: they are always given back.
     """
     warnings.filterwarnings("ignore", VIEW_WARNING, UserWarning)
     mesh = DeviceMesh.from_group(group, torch.device(filler.device).type)
@@ -77,7 +78,8 @@ def fill_and_shard(
             value = filler.tensor(name, were[path][name])
             dist.broadcast(value, group=group, group_src=0)
             hold(slots, value)
-        fully_shard(unit, mesh=mesh, reshard_after_forward=reshard_after_forward)
+        walked = path.startswith("language_model.") and not isinstance(unit, nn.Embedding)
+        fully_shard(unit, mesh=mesh, reshard_after_forward=reshard_after_forward or not walked)
 
 
 def _innermost(module: nn.Module) -> Iterator[nn.Module]:

@@ -6,11 +6,8 @@ from rich.table import Table
 from ..config import to_yaml
 from ..model import FlamingoForConditionalGeneration, FlamingoProcessor
 from ..model.flops import count_flops, total_flops
-from ..parallel import describe_stages
+from ..parallel import count_memory, describe_stages
 from .prepare import Prepared, RunPlan, batch_shapes
-
-# Bytes a parameter: bf16 or fp32 weights, fp32 master and two moments, gradients in the weights' precision.
-MASTER_AND_MOMENTS = 12
 
 
 def describe(plan: RunPlan, prepared: Prepared) -> None:
@@ -32,16 +29,14 @@ def describe(plan: RunPlan, prepared: Prepared) -> None:
             *map(str, (batch.batch_size, plan.topology.data_ranks, batch.micro_batch_size, batch.micro_steps, weight)),
         )
     console.print(batches)
-    stage, ranks = plan.settings.zero_stage, plan.topology.world_size
     recomputed = plan.config.parallel.activation_checkpointing
     console.print(f"layout: {prepared.layout}, activation checkpointing {recomputed}")
     if plan.topology.stages > 1:
         console.print(describe_stages(model, prepared.layout, batch_shapes(plan, prepared.processor)))
     else:
-        gigabytes = _weights_bytes(trainable, frozen, stage, ranks, plan.settings.content["bf16"]["enabled"]) / 1e9
-        console.print(
-            f"weights, gradients and optimizer of a rank, by arithmetic: {gigabytes:.3f} GB, activations apart"
-        )
+        memory = count_memory(model, prepared.layout, batch_shapes(plan, prepared.processor))
+        resting, peak = memory.resting / 1e9, memory.total / 1e9
+        console.print(f"memory of a rank, counted: {resting:.3f} GB between steps, at most {peak:.3f} GB")
     console.print(
         f"a step takes at most {_step_flops(plan, model, prepared.processor):.3g} FLOPs by formula, recomputing apart"
     )
@@ -59,11 +54,3 @@ def _step_flops(plan: RunPlan, model: FlamingoForConditionalGeneration, processo
         sequence = total_flops(parts, dataset.max_tokens, dataset.max_images)
         total += dataset.batch_size * (sequence.forward + sequence.backward)
     return total
-
-
-def _weights_bytes(trainable: int, frozen: int, stage: int, ranks: int, bf16: bool) -> float:
-    """Stage 1 shards masters and moments, stage 2 gradients too, stage 3 all weights."""
-    width = 2 if bf16 else 4
-    weights = width * (trainable + frozen) / (ranks if stage == 3 else 1)
-    gradients = width * trainable / (ranks if stage >= 2 else 1)
-    return weights + gradients + MASTER_AND_MOMENTS * trainable / (ranks if stage >= 1 else 1)

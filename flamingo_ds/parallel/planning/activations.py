@@ -9,9 +9,10 @@ that predict something.
 
 import copy
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 from unittest.mock import patch
 
@@ -29,6 +30,8 @@ from ...model.media_mask import MediaView, TokensByImage, by_image_pays, media_v
 from ...model.new_tokens import embed
 from ...model.vision_encoder import encode_images
 from ..activation_checkpointing import recompute_blocks
+from ..stage import PassThrough
+from .repeated import put_back, take_out_repeated
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,9 @@ def count_activations(
             # Not a mode of torch's, as backward passes run outside of these and would recompute another kernel.
             for module in (torch.nn.functional, attention):
                 modes.enter_context(patch.object(module, "scaled_dot_product_attention", _fused_attention))
-        _without_contents(ready, dtype)
         recompute_blocks(ready, every)
+        stand_ins = take_out_repeated(ready, every)
+        _without_contents(ready, dtype)
         inputs = _Inputs(ready, shape, dtype)
         weights = [*ready.parameters(), *ready.buffers()]
         tally = _Tally([*weights, *(weight.grad for weight in weights), *vars(inputs).values()])
@@ -137,9 +141,10 @@ def count_activations(
             tally.enter(None)
     element = dtype.itemsize
     config = ready.config
+    parts, peak = tally.parts(stand_ins, config.text_config.num_hidden_layers)
     return ActivationBytes(
-        tally.parts(),
-        tally.peak,
+        parts,
+        peak,
         shape.sequences * shape.tokens * config.text_config.hidden_size * element,
         shape.sequences * shape.images * config.resampler_latents * config.resampler_width * element,
     )
@@ -261,7 +266,8 @@ def _loss_head(model: FlamingoForConditionalGeneration, inputs: _Inputs, chunked
 def _marked(model: FlamingoForConditionalGeneration, tally: "_Tally") -> Iterator[None]:
     """Tell the tally when a block begins and ends, forward and backward."""
     named: list[tuple[str, nn.Module]] = [(f"gated/{name}", m) for name, m in model.gated_cross_attention.items()]
-    named += [(f"lm/{index}", block) for index, block in enumerate(decoder_blocks(model.language_model))]
+    blocks = enumerate(decoder_blocks(model.language_model))
+    named += [(f"lm/{index}", block) for index, block in blocks if not isinstance(block, PassThrough)]
     last = f"lm/{model.config.text_config.num_hidden_layers - 1}"
 
     def watch(name: str, module: nn.Module) -> None:
@@ -292,7 +298,7 @@ class _Tally(TorchDispatchMode):
 
     def __init__(self, there: Iterable[torch.Tensor | None]) -> None:
         super().__init__()
-        self.live = self.peak = 0
+        self.live = 0
         self.passes: dict[tuple[str, bool], list[int]] = {}  # (part, backward) -> start, peak, end
         self.current: list[int] | None = None
         self.is_backward = False
@@ -314,16 +320,26 @@ class _Tally(TorchDispatchMode):
             self.current[2] = self.live
         self.current = None if part is None else self.passes.setdefault((part, backward), [self.live, self.live, 0])
 
-    def parts(self) -> dict[str, PartBytes]:
-        """See :class:`ActivationBytes`."""
+    def parts(self, stand_ins: Mapping[int, int], depth: int) -> tuple[dict[str, PartBytes], int]:
+        """Parts and peak of the whole model, see :class:`ActivationBytes`.
+
+        Behind a block that was taken out everything stands higher by what that block would have kept.
+        """
+        kept = {name: end - start for (name, backward), (start, _, end) in self.passes.items() if not backward}
+        below = dict(zip(kept, accumulate(kept.values(), initial=0), strict=False))
         found: dict[str, PartBytes] = {}
-        for (name, backward), (start, peak, end) in self.passes.items():
-            part = found.setdefault(name, PartBytes())
-            if backward:
-                part.backward = max(part.backward, peak - start)
-            else:
-                part.kept, part.forward = end - start, peak - start
-        return found
+        height = peak = 0
+        for name, counted in put_back(kept, stand_ins, depth).items():
+            part = found[name] = PartBytes(kept[counted])
+            for backward in (False, True):
+                start, highest, _ = self.passes.get((counted, backward), (0, 0, 0))
+                peak = max(peak, highest + height - below[counted])
+                if backward:
+                    part.backward = highest - start
+                else:
+                    part.forward = highest - start
+            height += part.kept
+        return found, peak
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
@@ -331,7 +347,6 @@ class _Tally(TorchDispatchMode):
             return
         self.known.add(key)
         self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
         if self.current is not None:
             self.current[1] = max(self.current[1], self.live)
         weakref.finalize(storage, self._forget, key, storage.nbytes())

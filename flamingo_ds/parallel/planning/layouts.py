@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .memory import Buffers, Held, Layout, RankMemory, largest, zero_memory
-from .stages import Batches, ModelCosts, StagePlan, plan_stages
+from .costs import Batches, ModelCosts
+from .memory import Buffers, Layout, RankMemory
+from .rank_memory import data_parallel_memory
+from .stages import StagePlan, plan_stages
 from .step_time import Machine, StepEstimate, estimate_pipeline, estimate_zero
 
 
@@ -46,7 +48,7 @@ def judge(
     costs: ModelCosts,
     layout: Layout,
     batches_of: Callable[[int], Batches],
-    buffers: Buffers,
+    buffers_of: Callable[[Layout], Buffers],
     memory_limit: int,
     machine: Machine,
 ) -> Candidate:
@@ -57,21 +59,16 @@ def judge(
         layout: which.
         batches_of: a data-parallel rank's micro-batches by the number of data-parallel ranks; a ValueError where
             batch sizes do not divide.
-        buffers: of the DeepSpeed configuration.
+        buffers_of: those of a layout's DeepSpeed configuration.
         memory_limit: bytes of a GPU.
         machine: the cluster.
     """
     try:
-        batches = batches_of(layout.data)
+        batches, buffers = batches_of(layout.data), buffers_of(layout)
     except ValueError as error:
         return Candidate(layout, reason=str(error))
     if layout.stages == 1:
-        counted = [
-            (costs.activations(shape, layout.every), shape.input_bytes(costs.dtype.itemsize)) for shape, _ in batches
-        ]
-        held, count = Held.of(costs.sizes.items()), sum(number for _, number in batches)
-        foreach = costs.device_type != "cpu"
-        memory = zero_memory(held, layout, largest(counted), costs.dtype.itemsize, count, buffers, foreach)
+        memory = data_parallel_memory(costs, layout, batches, buffers)
         if memory.total > memory_limit:
             return Candidate(layout, memory, reason=_too_full(memory.total, memory_limit))
         return Candidate(layout, memory, estimate_zero(costs, layout, batches, buffers, machine))

@@ -3,15 +3,15 @@
 Legend: P elements that train, Q elements that are frozen, e bytes of an element in training precision, a bytes of an
 element of accumulated gradients, D data-parallel ranks, S pipeline stages, M micro-batches of a rank and step.
 
-What each ZeRO stage keeps on a rank, read in the source and compared with tiny engines on two ranks:
+What each ZeRO stage keeps on a rank, read in the source and measured on running engines (tools/measure_layouts.py):
 
 | | weights | gradients | masters and moments | buffers |
 | --- | --- | --- | --- | --- |
-| 0 (fp32 only) | e (P + Q) | e P | 8 P | |
+| 0 (fp32 only) | e (P + Q) | e P, and again flat while they are averaged | 8 P | |
 | 1 | e (P + Q) | e P | 12 P / D | reduce bucket |
-| 1, a = 4 in bf16 | e (P + Q) | e P + 4 P | 12 P / D | |
-| 2 | e (P + Q) | two shards, old and new: 2 a P / D | 12 P / D | reduce bucket, two with overlap_comm |
-| 3 | e (P + Q) / D | a P / D | 12 P / D | reduce bucket and its copy, and what is gathered |
+| 1, a = 4 in bf16 | e (P + Q) | 4 P, always; e P; then 4 P and e P flat while they are averaged | 12 P / D | |
+| 2 | e (P + Q) | a P / D, and again what the last micro-batch adds | 12 P / D | reduce bucket, two with overlap_comm |
+| 3 | e (P + Q) / D | a P / D, always | 12 P / D | reduce bucket, always, and its copy; what is gathered |
 
 A shard is rounded up, in stage 3 for every parameter. On top of that come the activations during forward and backward,
 or the optimizer step's temporary copies; the two do not meet, so the larger counts.
@@ -21,11 +21,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import ceil
 
-from .activations import ActivationBytes
 from .parts import PartSizes
 
 MASTER_AND_MOMENTS = 12
 MOMENTS = 8
+FLAT_GRADIENTS = 500_000_000
+"""Elements of gradients that DeepSpeed's plain all-reduce takes at once."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,14 @@ class Layout:
     def ranks(self) -> int:
         """GPUs in all."""
         return self.data * self.stages
+
+    @property
+    def name(self) -> str:
+        """For tables; checkpointing apart."""
+        if self.stages == 1:
+            return f"ZeRO-{self.zero_stage} on {self.data}"
+        sharded = ", frozen sharded" if self.shard_frozen else ""
+        return f"pipeline {self.stages} x data {self.data}{sharded}{'' if self.reshard else ', kept whole'}"
 
 
 @dataclass(frozen=True)
@@ -86,15 +95,18 @@ class RankMemory:
     """Bytes of a rank.
 
     Attributes:
-        weights, gradients, optimizer, buffers: there all through forward and backward pass.
-        gathered: whole weights that are sharded at rest, at their worst moment.
-        activations: of all micro-batches in flight, their inputs, and what is computed for a moment.
+        weights, optimizer: there always.
+        standing: gradients and buffers that are there always.
+        gradients, buffers: the others, through forward and backward pass.
+        gathered: whole weights that are sharded at rest, at the worst moment.
+        activations: of all micro-batches in flight, their inputs, and what is computed for a moment; at that moment.
         step: gradients and temporary copies of the optimizer step, when activations and whole weights are gone.
     """
 
     weights: int
-    gradients: int
     optimizer: int
+    standing: int
+    gradients: int
     buffers: int
     gathered: int
     activations: int
@@ -103,13 +115,16 @@ class RankMemory:
     @property
     def resting(self) -> int:
         """Between two steps."""
-        return self.weights + self.optimizer
+        return self.weights + self.optimizer + self.standing
 
     @property
     def total(self) -> int:
         """The most at any moment."""
-        passes = self.weights + self.gradients + self.optimizer + self.buffers + self.gathered + self.activations
-        return max(passes, self.weights + self.optimizer + self.step)
+        passes = self.gradients + self.buffers + self.gathered + self.activations
+        return self.resting + max(passes, self.step)
+
+
+AHEAD = ("vision", "embedding")
 
 
 @dataclass(frozen=True)
@@ -120,6 +135,7 @@ class Held:
         frozen, trainable: elements of each parameter.
         blocks: elements of each part that a backward pass walks through.
         block_frozen: the frozen ones among these.
+        ahead: frozen elements in front of everything that trains, the resampler apart, which no backward pass needs.
         units: frozen elements of each module that is gathered at once.
         largest_group: elements of each parameter in the larger of the optimizer's two groups.
     """
@@ -128,6 +144,7 @@ class Held:
     trainable: list[int] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
     block_frozen: list[int] = field(default_factory=list)
+    ahead: list[int] = field(default_factory=list)
     units: list[int] = field(default_factory=list)
     largest_group: list[int] = field(default_factory=list)
 
@@ -146,12 +163,21 @@ class Held:
             if name.startswith(("gated/", "lm/", "head")):
                 held.blocks.append(sum(part.frozen) + sum(part.trainable))
                 held.block_frozen.append(sum(part.frozen))
+            elif name in AHEAD:
+                held.ahead.extend(part.frozen)
         held.largest_group.extend(max(groups.values(), key=sum))
         return held
 
 
 def zero_memory(
-    held: Held, layout: Layout, activations: int, element: int, micro_batches: int, buffers: Buffers, foreach: bool
+    held: Held,
+    layout: Layout,
+    activations: int,
+    element: int,
+    micro_batches: int,
+    buffers: Buffers,
+    foreach: bool,
+    entering: int = 0,
 ) -> RankMemory:
     """A rank of a data-parallel layout, or of a pipeline's stage (as stage 1).
 
@@ -163,39 +189,48 @@ def zero_memory(
         micro_batches: M.
         buffers: of the DeepSpeed configuration.
         foreach: whether AdamW steps on all tensors at once, as torch's does on a GPU.
+        entering: activations, with the inputs, while the first layers run; only stage 3 asks for them.
     """
-    trainable, everything = sum(held.trainable), sum(held.frozen) + sum(held.trainable)
-    gradient = buffers.gradient_element or element
-    bucket = element * buffers.reduce_bucket_size * (2 if buffers.overlap_comm else 1)
+    trainable = sum(held.trainable)
+    weights = element * (sum(held.frozen) + trainable)
+    copies = 4 if foreach else 8  # AdamW's own, an element
     if layout.zero_stage == 0:
+        updates = copies * (trainable if foreach else max(held.trainable))
         return RankMemory(
-            weights=element * everything,
-            gradients=element * trainable,
+            weights=weights,
             optimizer=MOMENTS * trainable,
+            standing=0,
+            gradients=element * trainable,
             buffers=0,
             gathered=0,
             activations=activations,
-            step=element * trainable + (4 * trainable if foreach else 8 * max(held.trainable)),
+            step=element * trainable + max(element * min(trainable, FLAT_GRADIENTS), updates),
         )
     shard, group = _shard(held.trainable, layout), _shard(held.largest_group or held.trainable, layout)
     optimizer = MASTER_AND_MOMENTS * shard
-    # The gradients' shard, then of one optimizer group at a time: flat, in fp32, and what AdamW makes of it.
-    copies = gradient + (0 if gradient == 4 else 4) + (4 if foreach else 8)
-    step = gradient * shard + copies * group
+    gradient = buffers.gradient_element or element
     if layout.zero_stage == 3:
-        bucket = element * buffers.reduce_bucket_size  # one, and a copy of what is in it while it is reduced
-        step = gradient * shard + bucket + copies * min(group, ceil(buffers.sub_group_size / layout.data))
-        weights, gathered = _stage3_weights(held, layout, element, buffers)
-        bucket += element * min(buffers.reduce_bucket_size, trainable)
-        return RankMemory(weights, gradient * shard, optimizer, bucket, gathered, activations, step)
+        return _stage3(held, layout, (entering, activations), element, buffers, copies)
+    if gradient != element:  # BF16_Optimizer: fp32 sums that are never given back, reduced in bf16
+        flat = (gradient + element) * min(trainable, FLAT_GRADIENTS)
+        return RankMemory(
+            weights=weights,
+            optimizer=optimizer,
+            standing=gradient * trainable,
+            gradients=element * trainable,
+            buffers=gradient * max(held.trainable),  # one gradient in fp32 while it is added
+            gathered=0,
+            activations=activations,
+            step=element * trainable + max(flat, copies * group),
+        )
+    bucket = element * buffers.reduce_bucket_size * (2 if buffers.overlap_comm else 1)
+    step = gradient * shard + (4 + copies) * group  # all gradients; of one group at a time fp32 ones, and AdamW's
+    gradients = element * trainable
     if layout.zero_stage == 2:
-        gradients = gradient * shard * (2 if micro_batches > 1 else 1)
-    elif gradient != element:
-        gradients, bucket = (element + gradient) * trainable, 0
-        step = gradients + (4 if foreach else 8) * group
-    else:
-        gradients = element * trainable
-    return RankMemory(element * everything, gradients, optimizer, bucket, 0, activations, step)
+        # What the earlier micro-batches gave; the last one's own shard grows as the activations shrink.
+        gradients = gradient * shard * (micro_batches > 1)
+        step = max(step, 2 * gradients + bucket)
+    return RankMemory(weights, optimizer, 0, gradients, bucket, 0, activations, step)
 
 
 def _shard(trainable: Sequence[int], layout: Layout) -> int:
@@ -205,14 +240,20 @@ def _shard(trainable: Sequence[int], layout: Layout) -> int:
     return ceil(sum(trainable) / (2 * layout.data)) * 2
 
 
-def _stage3_weights(held: Held, layout: Layout, element: int, buffers: Buffers) -> tuple[int, int]:
-    """Resting bytes, and those of gathered weights at the worst moment.
+def _stage3(
+    held: Held, layout: Layout, activations: tuple[int, int], element: int, buffers: Buffers, copies: int
+) -> RankMemory:
+    """Stage 3, see :func:`zero_memory`.
 
-    Small parameters stay whole. A module's weights are given back behind it unless they are used again within
-    ``stage3_max_reuse_distance`` elements; from a block's forward to its backward pass lies twice all that follows it,
-    so that at the turning point the last blocks up to half that distance are whole, besides the module at hand
-    and what is fetched ahead.
+    Small parameters stay whole. Every module that is about to run makes the next ``stage3_prefetch_bucket_size``
+    elements be fetched, whether it has weights or not, so that weights are soon whole up to
+    ``stage3_max_live_parameters``, and the parameter that went beyond. They are given back behind their module unless
+    they are used again within ``stage3_max_reuse_distance``: from a block's forward to its backward pass lies twice all
+    that follows it, so at the turning point the last blocks up to half that distance are whole. What stands in front of
+    all that trains is whole at the beginning only, where there are few activations.
     """
+    shard, group = _shard(held.trainable, layout), _shard(held.largest_group or held.trainable, layout)
+    gradient = buffers.gradient_element or element
     resting = whole = 0
     for count in sorted([*held.frozen, *held.trainable]):
         resting += ceil(count / layout.data)
@@ -220,24 +261,27 @@ def _stage3_weights(held: Held, layout: Layout, element: int, buffers: Buffers) 
             whole + count <= buffers.stage3_model_persistence_threshold
         ):
             whole += count
-    reused = distance = 0
+    reused = 0
     for block in reversed(held.blocks):
-        if 2 * distance >= buffers.stage3_max_reuse_distance:
+        if 2 * reused >= buffers.stage3_max_reuse_distance:
             break
-        distance += block
         reused += block
-    largest = max([*held.blocks, *held.frozen, *held.trainable])
-    ahead = min(buffers.stage3_prefetch_bucket_size, buffers.stage3_max_live_parameters)
-    live = min(max(reused, largest + ahead), sum(held.frozen) + sum(held.trainable))
-    return element * (resting + whole), element * max(live - whole, 0)
-
-
-def in_flight(micro_batches: Sequence[int], most: int) -> int:
-    """The largest sum of ``most`` neighbours: bytes of the micro-batches that a stage keeps at once."""
-    most = min(most, len(micro_batches))
-    return max(sum(micro_batches[start : start + most]) for start in range(len(micro_batches) - most + 1))
-
-
-def largest(counted: Iterable[tuple[ActivationBytes, int]]) -> int:
-    """Of several kinds of micro-batches, each with its inputs' bytes."""
-    return max(activations.peak + inputs for activations, inputs in counted)
+    everything = sum(held.frozen) + sum(held.trainable)
+    live = max(buffers.stage3_max_live_parameters, reused) + max([*held.frozen, *held.trainable])
+    gathered, active = max(
+        (
+            (element * max(min(live, there) - whole, 0), active)
+            for there, active in zip((everything, everything - sum(held.ahead)), activations, strict=True)
+        ),
+        key=sum,
+    )
+    return RankMemory(
+        weights=element * (resting + whole),
+        optimizer=MASTER_AND_MOMENTS * shard,
+        standing=gradient * shard + element * buffers.reduce_bucket_size,
+        gradients=0,
+        buffers=element * min(buffers.reduce_bucket_size, sum(held.trainable)),
+        gathered=gathered,
+        activations=active,
+        step=(4 + copies) * min(group, ceil(buffers.sub_group_size / layout.data)),
+    )

@@ -21,8 +21,9 @@ What is left out: the optimizer's own work, data loading, imbalance between rank
 
 from dataclasses import dataclass
 
+from .costs import Batches, ModelCosts, crossing_bytes
 from .memory import Buffers, Held, Layout
-from .stages import Batches, ModelCosts, StagePlan, crossing_bytes, stage_parts
+from .stages import StagePlan, stage_parts
 
 
 @dataclass(frozen=True)
