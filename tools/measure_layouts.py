@@ -1,6 +1,6 @@
 """Memory of every layout, measured on running engines beside what tools/plan.py predicts; and what some layouts cost.
 
-    python tools/measure_layouts.py [--json FILE] [--only memory|time|save] [--precision bf16|fp32]
+    python tools/measure_layouts.py [--json FILE] [--only memory|time] [--precision bf16|fp32]
 
 Starts its own processes: one, two and four ranks that train a small model (tools/measure/model.py) on CPU with gloo,
 one thread each. Four ranks want four cores to be timed fairly; memory does not care.
@@ -13,6 +13,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +26,7 @@ from rich.table import Table  # noqa: E402
 
 from tests.distributed.pool import WorkerPool  # noqa: E402
 from tools.benchmark.machine import describe_machine  # noqa: E402
-from tools.measure import memory  # noqa: E402
+from tools.measure import duration, memory  # noqa: E402
 from tools.measure.model import Case, cases  # noqa: E402
 from tools.measure.predicted import predict  # noqa: E402
 
@@ -37,7 +38,7 @@ def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-    parser.add_argument("--only", choices=("memory", "time", "save"), help="one kind of measurement; default all")
+    parser.add_argument("--only", choices=("memory", "time"), help="one kind of measurement; default all")
     parser.add_argument("--precision", choices=("bf16", "fp32"), help="of the memory rows; default both")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -47,6 +48,8 @@ def main() -> int:
         if options.only in (None, "memory"):
             wanted = [bf16 for bf16 in (True, False) if options.precision in (None, "bf16" if bf16 else "fp32")]
             report["memory"] = measure_memory([case for bf16 in wanted for case in cases(bf16)], pools)
+        if options.only in (None, "time"):
+            report["seconds"] = measure_time(pools[4])
     finally:
         for pool in pools.values():
             pool.stop()
@@ -87,6 +90,25 @@ def measure_memory(chosen: list[Case], pools: dict[int, WorkerPool]) -> list[dic
         print(f"{layout.name}, {'block' if layout.every else 'off'}: done", file=sys.stderr)
     Console(width=120).print(table)
     return rows
+
+
+def measure_time(pool: WorkerPool) -> dict[str, dict[str, float]]:
+    """Median seconds of a step over the rounds, and the ratio to the first layout's within each round."""
+    compared = {name: Case(layout, bf16=True) for name, layout in duration.timed_layouts().items()}
+    seconds: dict[str, list[float]] = {name: [] for name in compared}
+    for _ in range(duration.ROUNDS):
+        for name, case in compared.items():
+            bounds, _ = predict(case)
+            seconds[name].append(max(pool.run(duration.step_seconds, case, bounds)))
+    base = seconds[duration.BASE]
+    table = Table("layout, bf16 on four ranks", "seconds a step", "ratio", title="time, median over rounds")
+    report = {}
+    for name, found in seconds.items():
+        ratio = median(own / first for own, first in zip(found, base, strict=True))
+        report[name] = {"seconds": median(found), "ratio": ratio}
+        table.add_row(name, f"{median(found):.3f}", f"{ratio:.2f}")
+    Console(width=120).print(table)
+    return report
 
 
 if __name__ == "__main__":
