@@ -35,7 +35,8 @@ def take_out_repeated(model: FlamingoForConditionalGeneration, every: int) -> di
         kinds.setdefault(_kind(model, blocks, index, every), []).append(index)
     stand_ins: dict[int, int] = {}
     for members in kinds.values():
-        stand_ins |= dict.fromkeys(members[2:-1], members[1])
+        if len(members) > 3:
+            stand_ins |= dict.fromkeys(members[2:-1], members[1])
     for index in stand_ins:
         blocks[index] = PassThrough(family.tuples)
         if str(index) in model.gated_cross_attention:

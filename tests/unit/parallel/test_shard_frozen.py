@@ -16,6 +16,8 @@ from tests.tiny import FAMILIES, tiny_batch, tiny_flamingo, tiny_text_config
 def alone(tmp_path_factory):
     """A process group of this process alone, for this module's tests."""
     store = tmp_path_factory.mktemp("group") / "store"
+    if dist.is_initialized():  # left by another test of this process
+        dist.destroy_process_group()
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
     yield dist.group.WORLD
     dist.destroy_process_group()
