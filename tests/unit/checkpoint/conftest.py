@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from flamingo_ds.checkpoint.fingerprint import fingerprint, frozen_names
 from flamingo_ds.checkpoint.pretrained import TokenIds, build_model, build_processor, describe_model
@@ -38,15 +37,6 @@ class Saved:
     def load(self) -> Checkpoint:
         """As a run that goes on from it does."""
         return Checkpoint(self.path)
-
-
-@pytest.fixture(scope="session")
-def alone(tmp_path_factory):
-    """A process group of this process alone."""
-    store = tmp_path_factory.mktemp("group") / "store"
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@ import copy
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from flamingo_ds.model.freeze import FreezeRow, apply_freeze_table
@@ -10,17 +9,6 @@ from flamingo_ds.parallel import Filler
 from flamingo_ds.parallel.shard_frozen import fill_and_shard, frozen_units, hollow
 from flamingo_ds.parallel.stage import FlamingoStage
 from tests.tiny import FAMILIES, tiny_batch, tiny_flamingo, tiny_text_config
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """A process group of this process alone, for this module's tests."""
-    store = tmp_path_factory.mktemp("group") / "store"
-    if dist.is_initialized():  # left by another test of this process
-        dist.destroy_process_group()
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-    yield dist.group.WORLD
-    dist.destroy_process_group()
 
 
 def rows(model, **trains):
