@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import pickle
+import resource
 import socket
 import tempfile
 import traceback
@@ -16,7 +18,8 @@ class WorkerPool:
     """``world_size`` ranks on this machine that run any importable function together.
 
     A function that fails or hangs on one rank ends the whole pool, as a collective would be left half done; the next
-    call starts a new one.
+    call starts a new one. So does one that leaves few descriptors to a rank: every engine makes process groups, whose
+    sockets stay open as long as the process.
     """
 
     def __init__(self, world_size: int) -> None:
@@ -33,19 +36,20 @@ class WorkerPool:
         if not self.processes:
             self._start()
         for pipe in self.pipes:
-            pipe.send((function, arguments))
-        answers: list[tuple[bool, Any]] = []
+            _send(pipe, (function, arguments))
+        answers: list[tuple[bool, Any, bool]] = []
         for pipe in self.pipes:
             # One rank's error usually makes the others fail too, soon: hear them all, the cause is among them.
-            patience = timeout if all(good for good, _ in answers) else 5.0
+            patience = timeout if all(good for good, _, _ in answers) else 5.0
             try:
-                answers.append(pipe.recv() if pipe.poll(patience) else (False, f"no answer in {patience} s"))
+                answers.append(_receive(pipe) if pipe.poll(patience) else (False, f"no answer in {patience} s", True))
             except EOFError:
-                answers.append((False, "the process ended"))
-        if not all(good for good, _ in answers):
+                answers.append((False, "the process ended", True))
+        if any(spent for _, _, spent in answers):
             self.stop()
-            raise AssertionError("\n".join(f"rank {n}: {text}" for n, (good, text) in enumerate(answers) if not good))
-        return [value for _, value in answers]
+        if problems := [f"rank {rank}: {text}" for rank, (good, text, _) in enumerate(answers) if not good]:
+            raise AssertionError("\n".join(problems))
+        return [value for _, value, _ in answers]
 
     def stop(self) -> None:
         """End the processes that this pool started."""
@@ -71,21 +75,33 @@ class WorkerPool:
             self.pipes.append(ours)
 
 
+def _send(pipe: Connection, value: Any) -> None:
+    """Plain bytes: ``Connection.send`` shares each tensor through a file descriptor that stays open as long as it."""
+    pipe.send_bytes(pickle.dumps(value))
+
+
+def _receive(pipe: Connection) -> Any:
+    return pickle.loads(pipe.recv_bytes())  # noqa: S301 -- from a process that this one started
+
+
 def _serve(launch: Launch, pipe: Connection) -> None:
     """A rank: join the group, then answer calls until the pipe closes."""
     os.environ["OMP_NUM_THREADS"] = "1"
     os.chdir(tempfile.gettempdir())
+    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     import torch
 
     torch.set_num_threads(1)
     init_distributed(launch, timeout_minutes=5)
     while True:
         try:
-            function, arguments = pipe.recv()
+            function, arguments = _receive(pipe)
         except EOFError:
             return
         try:
-            pipe.send((True, function(*arguments)))
+            value = function(*arguments)
         except BaseException:
-            pipe.send((False, traceback.format_exc()))
+            _send(pipe, (False, traceback.format_exc(), True))
             return
+        _send(pipe, (True, value, len(os.listdir("/proc/self/fd")) > descriptors // 2))
