@@ -50,7 +50,7 @@ def export_to_hf(checkpoint_path: Path, out: Path, dtype: torch.dtype | None) ->
         ConfigError: no checkpoint, a wrong base, or ``out`` is something else than an export.
     """
     checkpoint = Checkpoint(checkpoint_path)
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not _is_export(out):
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not is_export(out):
         raise ConfigError("OUT", str(out), "a new folder, or an earlier export to replace")
     recipe = load_recipe(str(checkpoint.path / "recipe.yaml"))
     model = load_trained_model(checkpoint, recipe)
@@ -59,8 +59,8 @@ def export_to_hf(checkpoint_path: Path, out: Path, dtype: torch.dtype | None) ->
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)  # parameters only: rotary frequencies stay fp32
     processor = FlamingoProcessor.from_pretrained(checkpoint.path / "model")
-    model.generation_config = _generation_config(model.config)
-    _name_code(model)
+    model.generation_config = generation_config(model.config)
+    name_code(model)
     with complete_or_absent(out) as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
@@ -68,7 +68,7 @@ def export_to_hf(checkpoint_path: Path, out: Path, dtype: torch.dtype | None) ->
     return out
 
 
-def _is_export(folder: Path) -> bool:
+def is_export(folder: Path) -> bool:
     config = folder / "config.json"
     return (
         config.is_file()
@@ -76,7 +76,7 @@ def _is_export(folder: Path) -> bool:
     )
 
 
-def _generation_config(config: FlamingoConfig) -> GenerationConfig:
+def generation_config(config: FlamingoConfig) -> GenerationConfig:
     """Stop at the end of a chunk; never write an image."""
     return GenerationConfig(
         bos_token_id=config.bos_token_id,
@@ -86,7 +86,7 @@ def _generation_config(config: FlamingoConfig) -> GenerationConfig:
     )
 
 
-def _name_code(model: FlamingoForConditionalGeneration) -> None:
+def name_code(model: FlamingoForConditionalGeneration) -> None:
     """Have ``save_pretrained`` copy the modelling code along and name it in ``auto_map``."""
     FlamingoConfig.register_for_auto_class("AutoConfig")
     FlamingoForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")

@@ -1,0 +1,1 @@
+"""Checkpoints to published models and back: planned first, then streamed, then checked."""
