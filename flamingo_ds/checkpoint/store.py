@@ -65,6 +65,11 @@ class Checkpoint:
         """As the engine's ``full_state`` gave it, by canonical name; see :class:`~.tensor_files.StateFiles`."""
         return StateFiles(self.path)
 
+    @property
+    def has_reference(self) -> bool:
+        """Whether a training engine left its own logits; a converted checkpoint has none."""
+        return (self.path / "reference.safetensors").is_file()
+
     def reference(self) -> dict[str, torch.Tensor]:
         """A batch's tensors and the training engine's ``logits`` on them."""
         path = self.path / "reference.safetensors"

@@ -148,8 +148,10 @@ def _mixture(plan: RunPlan, processor: FlamingoProcessor, run: RunFolder) -> Mix
 
 
 def _go_on_with_data(mixture: MixtureOutline, checkpoint: Checkpoint) -> None:
+    if not (states := checkpoint.data_states()):
+        return  # converted from a model: no data has been read yet
     try:
-        mixture.load_states([state["mixture"] for state in checkpoint.data_states()])
+        mixture.load_states([state["mixture"] for state in states])
     except KeyError as error:
         raise ConfigError(
             "data.datasets", str(error), f"the datasets that {checkpoint.path.name} was trained on"

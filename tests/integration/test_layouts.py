@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 import torch
-
 from flamingo_ds.checkpoint.export import export_to_hf
+
 from flamingo_ds.checkpoint.store import Checkpoint
 from flamingo_ds.config import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 

@@ -54,7 +54,7 @@ def merged_outputs(model: FlamingoForConditionalGeneration, read: ReadWeight, dt
         pieces = spliced.get(name) or _one(read, name)
         outputs.append(Output(name, dtype, tuple(parameter.shape), pieces))
     for name, buffer in _persistent_buffers(model).items():
-        outputs.append(Output(name, buffer.dtype, tuple(buffer.shape), lambda buffer=buffer: [buffer]))
+        outputs.append(Output(name, buffer.dtype, tuple(buffer.shape), lambda buffer=buffer: [buffer]))  # type: ignore[misc]
     return outputs
 
 

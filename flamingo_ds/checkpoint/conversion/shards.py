@@ -6,7 +6,7 @@ A file is eight bytes of length, a JSON header of that length, and the tensors' 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +64,14 @@ def write_shard(path: Path, outputs: Sequence[Output], advance: Advance) -> dict
     return digests
 
 
-def chunks(output: Output) -> Any:
+def chunks(output: Output) -> Iterator[memoryview]:
     """A tensor's bytes in its dtype, a bounded number at a time."""
     for piece in output.pieces():
         flat = piece.detach().reshape(-1)
         size = CHUNK_BYTES // output.dtype.itemsize
         for start in range(0, flat.numel(), size):
-            part = flat[start : start + size].to(output.dtype)
-            yield memoryview(part.view(torch.uint8).numpy())
+            part = flat[start : start + size].to(output.dtype).contiguous()
+            yield memoryview(part.view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 
 def file_bytes(outputs: Sequence[Output]) -> int:

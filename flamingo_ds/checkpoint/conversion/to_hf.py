@@ -2,22 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from ...config import RunConfig, load_recipe
+from ...config import load_recipe
 from ...config.schema import Precision
-from ...model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
-from ..export import generation_config, is_export, name_code
+from ...model import FlamingoConfig, FlamingoForConditionalGeneration
 from ..fingerprint import fingerprint, frozen_names, require_same_base
 from ..initial_weights import InitialWeights, require_fit, trained_over
-from ..model_card import model_card
 from ..pretrained import skeleton
 from ..store import Checkpoint
 from .folder import ShardPlan, require_free, write_folder
-from .outputs import check_outputs, merged_outputs
+from .hf_folder import is_export, write_all_but_weights
+from .outputs import Output, check_outputs, merged_outputs
 
 TRAINING_DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp32: torch.float32}
 
@@ -59,12 +57,21 @@ def export_checkpoint(path: Path, out: Path, options: ExportOptions) -> Path:
     base = fingerprint(frozen_names(model), initial.read, recipe.model)
     require_same_base(checkpoint.about["base"], base, str(checkpoint.path))
     dtype = options.dtype or TRAINING_DTYPES[recipe.train.precision]
-    outputs = merged_outputs(model, trained_over(initial.read, trained), dtype)
-    check_outputs(outputs, {name: tensor.shape for name, tensor in _asked_for(model).items()}, "the model")
+    read = trained_over(initial.read, trained)
+    if options.trainable_only:
+        outputs = [
+            Output(name, dtype, tuple(tensor.shape), lambda name=name: [trained[name]])  # type: ignore[misc]
+            for name, tensor in trained.items()
+        ]
+    else:
+        outputs = merged_outputs(model, read, dtype)
+        check_outputs(outputs, {name: tensor.shape for name, tensor in _asked_for(model).items()}, "the model")
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)  # without memory still: its configuration will name the dtype
     plan = ShardPlan.of(outputs, options.max_shard_size)
     identity = {"base": base.sha256, "checkpoint": _identity(checkpoint), "dtype": str(dtype)}
     about = {"base": base.to_json(), "step": checkpoint.step, "layout": checkpoint.about["layout"]}
-    write_folder(out, plan, identity, lambda folder: _write_rest(folder, model, checkpoint, recipe), about)
+    write_folder(out, plan, identity, lambda folder: write_all_but_weights(folder, model, checkpoint, recipe), about)
     return out
 
 
@@ -82,23 +89,3 @@ def _identity(checkpoint: Checkpoint) -> dict[str, Any]:
         "step": checkpoint.step,
         "files": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files],
     }
-
-
-def _write_rest(
-    folder: Path, model: FlamingoForConditionalGeneration, checkpoint: Checkpoint, recipe: RunConfig
-) -> None:
-    """Configuration, generation settings, modelling code, processor and card."""
-    write_configuration(folder, model)
-    FlamingoProcessor.from_pretrained(checkpoint.path / "model").save_pretrained(folder)
-    (folder / "README.md").write_text(model_card(checkpoint, recipe, model.config), encoding="utf-8")
-
-
-def write_configuration(folder: Path, model: FlamingoForConditionalGeneration) -> None:
-    """What ``save_pretrained`` writes besides weights. Aside: in a folder with shards it would clear them away."""
-    model.generation_config = generation_config(model.config)
-    name_code(model)
-    with TemporaryDirectory(dir=folder) as aside:
-        model.save_pretrained(aside, state_dict={})
-        for path in Path(aside).iterdir():
-            if path.suffix != ".safetensors":
-                path.replace(folder / path.name)
