@@ -19,9 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="MODEL", help="the folder")
     parser.add_argument("out", type=Path, metavar="OUT", help="checkpoint to write")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="recipe keys, such as where a base lies"
-    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys, such as where a base lies")
     options = parser.parse_intermixed_args()
     from transformers.utils import logging
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 import torch
-from flamingo_ds.checkpoint.export import export_to_hf
 
+from flamingo_ds.checkpoint.conversion.to_hf import ExportOptions, export_checkpoint
 from flamingo_ds.checkpoint.store import Checkpoint
 from flamingo_ds.config import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 
@@ -240,7 +240,7 @@ def test_exports_of_pipelines_give_the_engines_logits(road: Road, pipeline: Path
     arguments = []
     for run in (pipeline, fp32):
         checkpoint, export = run / "checkpoints/latest", run / "hf"
-        export_to_hf(checkpoint, export, None)
+        export_checkpoint(checkpoint, export, ExportOptions())
         arguments += [str(export), str(checkpoint)]
     environment = {**os.environ, "HF_MODULES_CACHE": str(road.folder / "modules"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", USER, *arguments]

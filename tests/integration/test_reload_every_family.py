@@ -8,7 +8,7 @@ import sys
 import torch
 from safetensors.torch import load_file, save_file
 
-from flamingo_ds.checkpoint.export import _name_code
+from flamingo_ds.checkpoint.conversion.hf_folder import name_code
 from tests.tiny import FAMILIES, tiny_batch, tiny_flamingo, tiny_text_config
 
 SWITCHES = {
@@ -47,7 +47,7 @@ def test_logits_are_equal_in_a_fresh_process(tmp_path):
         text = tiny_text_config(family, **changes.get("text", {}))
         model = tiny_flamingo(text, **{key: value for key, value in changes.items() if key != "text"})
         model.merge_new_tokens()
-        _name_code(model)
+        name_code(model)
         model.save_pretrained(tmp_path / name)
         wanted[name] = model(**inputs).logits
     environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}

@@ -61,7 +61,8 @@ def export_checkpoint(path: Path, out: Path, options: ExportOptions) -> Path:
     if options.trainable_only:
         outputs = [
             Output(name, dtype, tuple(tensor.shape), lambda name=name: [trained[name]])  # type: ignore[misc]
-            for name, tensor in trained.items()
+            for name, tensor in model.named_parameters()
+            if tensor.requires_grad
         ]
     else:
         outputs = merged_outputs(model, read, dtype)
