@@ -14,7 +14,7 @@ import torch
 
 from .outputs import Output
 
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 4 * 2**20
 ALIGNMENT = 8
 SAFETENSORS_DTYPES = {
     torch.float32: "F32",
