@@ -55,7 +55,7 @@ def export_checkpoint(path: Path, out: Path, options: ExportOptions) -> Path:
     require_fit(model, {name: tensor.shape for name, tensor in trained.items()}, str(checkpoint.path))
     initial = InitialWeights(model, recipe.model, recipe.seed)
     base = fingerprint(frozen_names(model), initial.read, recipe.model)
-    require_same_base(checkpoint.about["base"], base, str(checkpoint.path))
+    require_same_base(checkpoint.about.get("base"), base, str(checkpoint.path))
     dtype = options.dtype or TRAINING_DTYPES[recipe.train.precision]
     read = trained_over(initial.read, trained)
     if options.trainable_only:
