@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
+from .mapped_file import DamagedFileError, MappedFile
 from .random_states import drawing_on_cpu
+from .stored_tensor import StoredTensor
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # A vision tower may lie inside a whole CLIP or SigLIP.
@@ -23,8 +24,8 @@ HEAD = ("lm_head.", "embed_out.")
 class BackboneWeights(Protocol):
     """What a frozen model starts with."""
 
-    def read(self, name: str) -> torch.Tensor:
-        """A parameter or persistent buffer by its name within the backbone, on the CPU, in its source's dtype."""
+    def stored(self, name: str) -> StoredTensor:
+        """A parameter or persistent buffer by its name within the backbone, on the CPU."""
         ...
 
     def has(self, name: str) -> bool:
@@ -43,12 +44,12 @@ class StreamedWeights:
 
     def __init__(self, files: Mapping[str, Path], keys: Mapping[str, str], dtype: torch.dtype | None) -> None:
         self.files, self.keys, self.dtype = files, keys, dtype
-        self.opened: dict[Path, Any] = {}
+        self.opened: dict[Path, MappedFile] = {}
 
-    def read(self, name: str) -> torch.Tensor:
+    def stored(self, name: str) -> StoredTensor:
         """See :class:`BackboneWeights`."""
-        tensor: torch.Tensor = self._file(name).get_tensor(self.keys[name])
-        return tensor if self.dtype is None or not tensor.is_floating_point() else tensor.to(self.dtype)
+        tensor = self._file(name)[self.keys[name]]
+        return StoredTensor(tensor, self.dtype if self.dtype and tensor.is_floating_point() else tensor.dtype)
 
     def has(self, name: str) -> bool:
         """See :class:`BackboneWeights`."""
@@ -56,12 +57,14 @@ class StreamedWeights:
 
     def shape(self, name: str) -> torch.Size:
         """Of a tensor, which is not read for it."""
-        return torch.Size(self._file(name).get_slice(self.keys[name]).get_shape())
+        return self._file(name).shape(self.keys[name])
 
-    def _file(self, name: str) -> Any:
+    def _file(self, name: str) -> MappedFile:
         path = self.files[self.keys[name]]
         if path not in self.opened:
-            self.opened[path] = safe_open(path, framework="pt")
+            self.opened[path] = MappedFile(path)
+        if self.keys[name] not in self.opened[path]:
+            raise DamagedFileError(f"{path.name} does not hold {self.keys[name]}, as the index says")
         return self.opened[path]
 
 
@@ -77,9 +80,9 @@ class WholeWeights:
         self.load, self.seed = load, seed
         self.state: dict[str, torch.Tensor] = {}
 
-    def read(self, name: str) -> torch.Tensor:
+    def stored(self, name: str) -> StoredTensor:
         """See :class:`BackboneWeights`."""
-        return self._whole()[name]
+        return StoredTensor.plain(self._whole()[name])
 
     def has(self, name: str) -> bool:
         """See :class:`BackboneWeights`."""
@@ -125,7 +128,7 @@ def load_persistent_buffers(module: nn.Module, weights: BackboneWeights) -> None
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     for name, buffer in module.state_dict().items():
         if name not in parameters and weights.has(name):
-            buffer.copy_(weights.read(name))
+            buffer.copy_(weights.stored(name).value())
 
 
 def _candidates(name: str, prefix: str) -> list[str]:
@@ -142,6 +145,5 @@ def _files(source: str, revision: str | None) -> dict[str, Path]:
         weight_map = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
         return {key: by_name[file] for key, file in weight_map.items()}
     if single := cached_file(source, SINGLE, **options):
-        with safe_open(single, framework="pt") as file:
-            return dict.fromkeys(file.keys(), Path(single))
+        return dict.fromkeys(MappedFile(Path(single)), Path(single))
     return {}

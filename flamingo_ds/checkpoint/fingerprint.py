@@ -1,16 +1,15 @@
 """What identifies the frozen base that a checkpoint belongs to."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import nn
 
 from ..config import ConfigError, ModelConfig
-from ..parallel import ReadWeight
+from .stored_tensor import StoredTensor
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,19 @@ class Fingerprint:
         return asdict(self)
 
 
-def fingerprint(names: Iterable[str], read: ReadWeight, recipe: ModelConfig) -> Fingerprint:
+def fingerprint(names: Iterable[str], stored: Callable[[str], StoredTensor], recipe: ModelConfig) -> Fingerprint:
     """Hash the frozen parameters as their source has them, before any cast. Collective where there are ranks.
 
     Every rank reads and hashes its share, whatever layout the weights will have.
 
     Args:
         names: of the frozen parameters.
-        read: their values.
+        stored: their values.
         recipe: where they come from.
     """
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     ordered = sorted(names)
-    lines = [f"{name} {_sha256(read(name))}\n" for name in ordered[rank::ranks]]
+    lines = [f"{name} {_sha256(stored(name))}\n" for name in ordered[rank::ranks]]
     shares = [lines]
     if ranks > 1:
         shares = [[] for _ in range(ranks)]
@@ -83,9 +82,10 @@ def require_same_base(saved: Any, found: Fingerprint, checkpoint: str) -> None:
         )
 
 
-def _sha256(tensor: torch.Tensor) -> str:
-    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
-    digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())  # type: ignore[arg-type]
+def _sha256(stored: StoredTensor) -> str:
+    digest = hashlib.sha256(f"{stored.dtype} {tuple(stored.shape)}\n".encode())
+    for chunk in stored.chunks():
+        digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -16,6 +16,7 @@ from ..parallel import ReadWeight
 from . import language_source, vision_source
 from .backbone_weights import load_persistent_buffers
 from .random_states import drawing_on_cpu, seed_for
+from .stored_tensor import StoredTensor
 
 EMBEDDING, HEAD = "new_token_embedding", "new_token_head"
 
@@ -51,21 +52,27 @@ class InitialWeights:
 
     def read(self, name: str) -> torch.Tensor:
         """By canonical name; backbones in the dtype of their source, what is drawn in fp32."""
+        return self.stored(name).value()
+
+    def stored(self, name: str) -> StoredTensor:
+        """The same, to be looked at in chunks."""
         top, _, rest = name.partition(".")
         if top == "language_model":
-            return self.language_model.read(rest)
+            return self.language_model.stored(rest)
         if top == "vision_model":
-            return self.vision_model.read(rest)
+            return self.vision_model.stored(rest)
         unit = ".".join(name.split(".")[:2]) if top == "gated_cross_attention" else top
         if unit != self.drawn[0]:
             self.drawn = (unit, self._draw(unit))
-        return self.drawn[1][name.removeprefix(f"{unit}.")]
+        return StoredTensor.plain(self.drawn[1][name.removeprefix(f"{unit}.")])
 
     @torch.no_grad()
     def _draw(self, unit: str) -> dict[str, torch.Tensor]:
         with drawing_on_cpu(seed_for(self.seed, unit)):
             if unit in (EMBEDDING, HEAD):
-                known = self.language_model.read(self.embedding if unit == EMBEDDING or self.tied else self.head)
+                known = self.language_model.stored(
+                    self.embedding if unit == EMBEDDING or self.tied else self.head
+                ).value()
                 return {"weight": _plausible_words(known, self.config.num_new_tokens)}
             with torch.device("meta"):
                 built: nn.Module = (

@@ -24,10 +24,10 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from ..config import ConfigError
 from .json_files import read_json
+from .mapped_file import DamagedFileError, MappedFile
 from .names import ABOUT, FORMAT, LATEST, data_name, latest_checkpoint, random_name
 from .random_states import set_random_states
 from .tensor_files import StateFiles, TensorFiles
@@ -74,10 +74,9 @@ class Checkpoint:
         """A batch's tensors and the training engine's ``logits`` on them."""
         path = self.path / "reference.safetensors"
         try:
-            with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise ConfigError("checkpoint", str(path), f"a whole safetensors file: {error}") from error
+            return {name: tensor.clone() for name, tensor in MappedFile(path).items()}
+        except (OSError, DamagedFileError) as error:
+            raise ConfigError("checkpoint", str(path), f"a whole safetensors file; {error}") from error
 
     def data_states(self) -> list[dict[str, Any]]:
         """The positions of all ranks of the saved run that read data, in their order."""

@@ -8,13 +8,12 @@ memory and opened once, so what nobody asks for is never read.
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from ..config import ConfigError
 from .json_files import read_json
+from .mapped_file import DamagedFileError, MappedFile
 from .names import STATE_KINDS, index_name
 
 
@@ -28,18 +27,18 @@ class TensorFiles(Mapping[str, torch.Tensor]):
     def __init__(self, folder: Path, kind: str) -> None:
         self._folder, self._index = folder, folder / index_name(kind)
         self._file_of = self._read_index()
-        self._open_files: dict[str, Any] = {}
+        self._open_files: dict[str, MappedFile] = {}
 
     def __getitem__(self, name: str) -> torch.Tensor:
         file = self._file_of[name]
         try:
             if file not in self._open_files:
-                self._open_files[file] = safe_open(self._folder / file, framework="pt")
-            return self._open_files[file].get_tensor(name)
-        except (OSError, SafetensorError) as error:
-            raise ConfigError(
-                "checkpoint", str(self._folder / file), f"a whole safetensors file with {name}: {error}"
-            ) from error
+                self._open_files[file] = MappedFile(self._folder / file)
+        except (OSError, DamagedFileError) as error:
+            raise ConfigError("checkpoint", str(self._folder / file), f"a whole safetensors file; {error}") from error
+        if name not in self._open_files[file]:
+            raise ConfigError("checkpoint", str(self._folder / file), f"the file of {name}, as {self._index.name} says")
+        return self._open_files[file][name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._file_of  # Mapping's own would read the tensor

@@ -29,7 +29,7 @@ def build_trainer(plan: RunPlan, launch: Launch, prepared: Prepared, stop: StopR
         LOGGER.warning(note)
         if launch.is_main:
             print(note, flush=True)
-    base = fingerprint(frozen_names(prepared.model), prepared.initial.read, recipe.model)
+    base = fingerprint(frozen_names(prepared.model), prepared.initial.stored, recipe.model)
     read: ReadWeight = prepared.initial.read
     if checkpoint is not None:
         require_same_base(checkpoint.about.get("base"), base, str(checkpoint.path))

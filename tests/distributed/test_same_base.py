@@ -1,6 +1,7 @@
 """The frozen base is hashed by all ranks together, and comes out the same for any number of them."""
 
 from flamingo_ds.checkpoint.fingerprint import Fingerprint, fingerprint, frozen_names
+from flamingo_ds.checkpoint.stored_tensor import StoredTensor
 from flamingo_ds.config import ModelConfig
 from flamingo_ds.config.schema import LanguageModelConfig, VisionEncoderConfig
 
@@ -17,7 +18,7 @@ def found_and_read(names: list[str] | None = None) -> tuple[Fingerprint, list[st
 
     def weight(name: str):
         read.append(name)
-        return model.get_parameter(name)
+        return StoredTensor.plain(model.get_parameter(name))
 
     return fingerprint(names or frozen_names(model), weight, RECIPE), read
 

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 
 from ...config import ConfigError
+from ..mapped_file import DamagedFileError, read_header
 from ..names import ABOUT, STATE_KINDS, data_name, index_name, random_name
 from .folder import INDEX, MANIFEST
-
-MAX_HEADER = 100_000_000
 
 
 @dataclass
@@ -136,22 +135,11 @@ def _tensors(path: Path, report: Report) -> set[str]:
     if not path.is_file():
         report.problems.append(f"{path.name} is missing")
         return set()
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 0 < length <= min(size - 8, MAX_HEADER):
-            report.problems.append(f"{path.name} is no safetensors file")
-            return set()
-        try:
-            header = json.loads(file.read(length))
-        except ValueError:
-            report.problems.append(f"{path.name} has a damaged header")
-            return set()
-    header.pop("__metadata__", None)
-    end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    if size != end:
-        report.problems.append(f"{path.name} has {size:,} bytes; its header says {end:,}")
-    return set(header)
+    try:
+        return read_header(path).keys() - {"__metadata__"}
+    except (OSError, DamagedFileError) as error:
+        report.problems.append(str(error))
+        return set()
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from torch import nn
 
 from ...config import ConfigError
 from ...model import FlamingoForConditionalGeneration
-from ...parallel import ReadWeight
+from ..stored_tensor import StoredTensor
 
-Pieces = Callable[[], list[torch.Tensor]]
+Pieces = Callable[[], list[StoredTensor]]
+ReadStored = Callable[[str], StoredTensor]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Output:
         return self.dtype.itemsize * torch.Size(self.shape).numel()
 
 
-def merged_outputs(model: FlamingoForConditionalGeneration, read: ReadWeight, dtype: torch.dtype) -> list[Output]:
+def merged_outputs(model: FlamingoForConditionalGeneration, read: ReadStored, dtype: torch.dtype) -> list[Output]:
     """The tensors of a model whose new tokens' rows are merged into its LM.
 
     Args:
@@ -54,7 +55,9 @@ def merged_outputs(model: FlamingoForConditionalGeneration, read: ReadWeight, dt
         pieces = spliced.get(name) or _one(read, name)
         outputs.append(Output(name, dtype, tuple(parameter.shape), pieces))
     for name, buffer in _persistent_buffers(model).items():
-        outputs.append(Output(name, buffer.dtype, tuple(buffer.shape), lambda buffer=buffer: [buffer]))  # type: ignore[misc]
+        outputs.append(
+            Output(name, buffer.dtype, tuple(buffer.shape), lambda buffer=buffer: [StoredTensor.plain(buffer)])
+        )  # type: ignore[misc]
     return outputs
 
 
@@ -74,11 +77,11 @@ def check_outputs(outputs: Iterable[Output], shapes: Mapping[str, torch.Size], w
             raise ConfigError("tensors", name, f"{tuple(shape)} as in {what}, not {tuple(planned[name])}")
 
 
-def _one(read: ReadWeight, name: str) -> Pieces:
+def _one(read: ReadStored, name: str) -> Pieces:
     return lambda: [read(name)]
 
 
-def _splices(model: FlamingoForConditionalGeneration, read: ReadWeight) -> dict[str, Pieces]:
+def _splices(model: FlamingoForConditionalGeneration, read: ReadStored) -> dict[str, Pieces]:
     """Pieces of the LM's embedding and head with the new tokens' rows in their place."""
     new_embedding, new_head = model.new_token_embedding, model.new_token_head
     if new_embedding is None or new_head is None:
@@ -88,9 +91,9 @@ def _splices(model: FlamingoForConditionalGeneration, read: ReadWeight) -> dict[
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
 
     def spliced(known: str, rows: str) -> Pieces:
-        def pieces() -> list[torch.Tensor]:
+        def pieces() -> list[StoredTensor]:
             whole = read(known)
-            return [whole[:first], read(rows), whole[first + count :]]
+            return [whole.rows(0, first), read(rows), whole.rows(first + count)]
 
         return pieces
 
@@ -100,9 +103,9 @@ def _splices(model: FlamingoForConditionalGeneration, read: ReadWeight) -> dict[
     if head.bias is not None:
         name = names[id(head.bias)]
         found[name] = lambda: [
-            (bias := read(name))[:first],
-            torch.zeros(count, dtype=bias.dtype),
-            bias[first + count :],
+            (bias := read(name)).rows(0, first),
+            StoredTensor.plain(torch.zeros(count, dtype=bias.dtype)),
+            bias.rows(first + count),
         ]
     return found
 

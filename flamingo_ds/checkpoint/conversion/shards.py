@@ -6,27 +6,15 @@ A file is eight bytes of length, a JSON header of that length, and the tensors' 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ..mapped_file import DTYPES, LENGTH_BYTES
 from .outputs import Output
 
-CHUNK_BYTES = 4 * 2**20
 ALIGNMENT = 8
-SAFETENSORS_DTYPES = {
-    torch.float32: "F32",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.float64: "F64",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-    torch.int8: "I8",
-    torch.bool: "BOOL",
-}
+SAFETENSORS_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
 Advance = Callable[[int], None]
 
 
@@ -45,12 +33,12 @@ def write_shard(path: Path, outputs: Sequence[Output], advance: Advance) -> dict
     digests: dict[str, str] = {}
     with partial.open("wb") as file:
         header = _header(outputs)
-        file.write(len(header).to_bytes(8, "little"))
+        file.write(len(header).to_bytes(LENGTH_BYTES, "little"))
         file.write(header)
         for output in outputs:
             digest = hashlib.sha256()
             written = 0
-            for chunk in chunks(output):
+            for chunk in (chunk for piece in output.pieces() for chunk in piece.chunks(output.dtype)):
                 file.write(chunk)
                 digest.update(chunk)
                 written += len(chunk)
@@ -64,19 +52,9 @@ def write_shard(path: Path, outputs: Sequence[Output], advance: Advance) -> dict
     return digests
 
 
-def chunks(output: Output) -> Iterator[memoryview]:
-    """A tensor's bytes in its dtype, a bounded number at a time."""
-    for piece in output.pieces():
-        flat = piece.detach().reshape(-1)
-        size = CHUNK_BYTES // output.dtype.itemsize
-        for start in range(0, flat.numel(), size):
-            part = flat[start : start + size].to(output.dtype).contiguous()
-            yield memoryview(part.view(torch.uint8).numpy())  # type: ignore[arg-type]
-
-
 def file_bytes(outputs: Sequence[Output]) -> int:
     """Size of the file of these tensors."""
-    return 8 + len(_header(outputs)) + sum(output.nbytes for output in outputs)
+    return LENGTH_BYTES + len(_header(outputs)) + sum(output.nbytes for output in outputs)
 
 
 def _header(outputs: Sequence[Output]) -> bytes:

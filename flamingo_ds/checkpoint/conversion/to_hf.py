@@ -10,9 +10,10 @@ from ...config import load_recipe
 from ...config.schema import Precision
 from ...model import FlamingoConfig, FlamingoForConditionalGeneration
 from ..fingerprint import fingerprint, frozen_names, require_same_base
-from ..initial_weights import InitialWeights, require_fit, trained_over
+from ..initial_weights import InitialWeights, require_fit
 from ..pretrained import skeleton
 from ..store import Checkpoint
+from ..stored_tensor import StoredTensor
 from .folder import ShardPlan, require_free, write_folder
 from .hf_folder import is_export, write_all_but_weights
 from .outputs import Output, check_outputs, merged_outputs
@@ -54,13 +55,16 @@ def export_checkpoint(path: Path, out: Path, options: ExportOptions) -> Path:
     trained = checkpoint.weights()
     require_fit(model, {name: tensor.shape for name, tensor in trained.items()}, str(checkpoint.path))
     initial = InitialWeights(model, recipe.model, recipe.seed)
-    base = fingerprint(frozen_names(model), initial.read, recipe.model)
+    base = fingerprint(frozen_names(model), initial.stored, recipe.model)
     require_same_base(checkpoint.about.get("base"), base, str(checkpoint.path))
     dtype = options.dtype or TRAINING_DTYPES[recipe.train.precision]
-    read = trained_over(initial.read, trained)
+
+    def read(name: str) -> StoredTensor:
+        return StoredTensor.plain(trained[name]) if name in trained else initial.stored(name)
+
     if options.trainable_only:
         outputs = [
-            Output(name, dtype, tuple(tensor.shape), lambda name=name: [trained[name]])  # type: ignore[misc]
+            Output(name, dtype, tuple(tensor.shape), lambda name=name: [StoredTensor.plain(trained[name])])  # type: ignore[misc]
             for name, tensor in model.named_parameters()
             if tensor.requires_grad
         ]

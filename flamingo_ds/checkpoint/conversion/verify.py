@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from ...config import ConfigError
 from ...model import FlamingoForConditionalGeneration
 from ..store import Checkpoint
+from ..stored_tensor import CHUNK_ELEMENTS
 from .folder import MANIFEST
-from .shards import CHUNK_BYTES
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def logit_difference(folder: Path, checkpoint: Checkpoint) -> float | None:
 def _describe(tensor: torch.Tensor) -> dict[str, object]:
     digest = hashlib.sha256()
     flat = tensor.reshape(-1)
-    for part in flat.split(CHUNK_BYTES // tensor.element_size()):
+    for part in flat.split(CHUNK_ELEMENTS):
         digest.update(part.contiguous().view(torch.uint8).numpy())  # type: ignore[arg-type]
     return {
         "sha256": digest.hexdigest(),

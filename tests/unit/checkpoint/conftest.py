@@ -13,6 +13,7 @@ from flamingo_ds.checkpoint.publish import SaveInput
 from flamingo_ds.checkpoint.retention import Retention
 from flamingo_ds.checkpoint.saver import CheckpointSaver
 from flamingo_ds.checkpoint.store import Checkpoint
+from flamingo_ds.checkpoint.stored_tensor import StoredTensor
 from flamingo_ds.config import RunConfig
 from flamingo_ds.model import FlamingoForConditionalGeneration, FlamingoProcessor
 from tests.saving import StateEngine
@@ -47,7 +48,9 @@ def saved(tmp_path_factory, alone):
     processor = build_processor(recipe.model)
     config = describe_model(recipe.model, TokenIds.of(processor))
     model = build_model(config, recipe.model, recipe.seed)
-    base = fingerprint(frozen_names(model), model.get_parameter, recipe.model).to_json()
+    base = fingerprint(
+        frozen_names(model), lambda name: StoredTensor.plain(model.get_parameter(name)), recipe.model
+    ).to_json()
     state = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

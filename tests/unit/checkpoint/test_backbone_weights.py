@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, CLIPConfig, CLIPModel, CLIPVision
 
 from flamingo_ds.checkpoint import language_source, vision_source
 from flamingo_ds.checkpoint.backbone_weights import StreamedWeights, WholeWeights, load_persistent_buffers, stream
+from flamingo_ds.checkpoint.mapped_file import MappedFile
 from flamingo_ds.config import ConfigError
 from flamingo_ds.config.schema import LanguageModelConfig, Library, VisionEncoderConfig
 from flamingo_ds.parallel import parameters_on_meta
@@ -46,7 +47,7 @@ def test_streamed_is_what_from_pretrained_reads(tmp_path, family, shard):
     assert (tmp_path / "model.safetensors.index.json").exists() == (shard == "50KB")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype="auto")
     for name, parameter in skeleton.named_parameters():
-        tensor = found.read(name)
+        tensor = found.stored(name).value()
         assert torch.equal(tensor, loaded.get_parameter(name)), name
         assert tensor.dtype == loaded.get_parameter(name).dtype
         assert found.shape(name) == parameter.shape
@@ -63,7 +64,7 @@ def test_saved_without_its_head_s_prefix(tmp_path, family):
     found, skeleton = weights_of(tmp_path)
     assert isinstance(found, StreamedWeights)
     for name, _ in skeleton.named_parameters():
-        assert torch.equal(found.read(name), model.get_parameter(name)), name
+        assert torch.equal(found.stored(name).value(), model.get_parameter(name)), name
 
 
 def test_a_tied_head_is_not_asked_for(tmp_path):
@@ -71,7 +72,7 @@ def test_a_tied_head_is_not_asked_for(tmp_path):
     assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
     found, skeleton = weights_of(tmp_path)
     assert "lm_head.weight" not in dict(skeleton.named_parameters())
-    assert torch.equal(found.read("model.embed_tokens.weight"), model.lm_head.weight)
+    assert torch.equal(found.stored("model.embed_tokens.weight").value(), model.lm_head.weight)
 
 
 def test_a_tied_matrix_under_its_head_s_name_alone(tmp_path):
@@ -89,8 +90,8 @@ def test_the_dtype_that_the_configuration_says(tmp_path):
     found, _ = weights_of(tmp_path)
     name = "model.layers.0.mlp.up_proj.weight"
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype="auto").get_parameter(name)
-    assert found.read(name).dtype == loaded.dtype == torch.bfloat16
-    assert torch.equal(found.read(name), loaded)
+    assert found.stored(name).value().dtype == loaded.dtype == torch.bfloat16
+    assert torch.equal(found.stored(name).value(), loaded)
 
 
 @pytest.mark.parametrize("kind", [CLIPModel, CLIPVisionModel])
@@ -108,7 +109,7 @@ def test_a_tower_alone_or_inside_a_whole_clip(tmp_path, kind):
     assert isinstance(found, StreamedWeights)
     tower = clip.vision_model if kind is CLIPModel else clip
     for name, parameter in tower.named_parameters():
-        assert torch.equal(found.read(name), parameter), name
+        assert torch.equal(found.stored(name).value(), parameter), name
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_what_does_not_fit_is_told_when_it_is_read(tmp_path, change, reason):
     found, _ = weights_of(tmp_path)
     assert isinstance(found, WholeWeights)
     with pytest.raises(ConfigError, match=f"model.language_model.source = .*{reason}"):
-        found.read("model.norm.weight")
+        found.stored("model.norm.weight").value()
 
 
 def test_a_pickle_alone_is_read_by_from_pretrained(tmp_path):
@@ -134,7 +135,7 @@ def test_a_pickle_alone_is_read_by_from_pretrained(tmp_path):
     (tmp_path / "model.safetensors").unlink()
     found, _ = weights_of(tmp_path)
     assert isinstance(found, WholeWeights)
-    assert torch.equal(found.read("lm_head.weight"), model.lm_head.weight)
+    assert torch.equal(found.stored("lm_head.weight").value(), model.lm_head.weight)
 
 
 def test_quantized_weights_are_refused(tmp_path):
@@ -163,15 +164,12 @@ def test_each_file_is_opened_once(tmp_path, monkeypatch):
 
     save(tmp_path, shard="50KB")
     opened = []
-    usual = backbone_weights.safe_open
-    monkeypatch.setattr(
-        backbone_weights, "safe_open", lambda path, **more: (opened.append(path), usual(path, **more))[1]
-    )
+    monkeypatch.setattr(backbone_weights, "MappedFile", lambda path: (opened.append(path), MappedFile(path))[1])
     with parameters_on_meta():
         skeleton = AutoModelForCausalLM.from_config(tiny_text_config())
     found = stream(str(tmp_path), None, skeleton)
     for name, _ in skeleton.named_parameters():
-        found.read(name)
+        found.stored(name).value()
     assert sorted(opened) == sorted(set(opened))
     assert len(opened) == len(list(tmp_path.glob("model-*.safetensors")))
 
@@ -189,14 +187,14 @@ def test_whole_weights_are_loaded_once_and_draw_by_their_own_seed():
     weights = WholeWeights(lambda: nn.Sequential(nn.Linear(3, 3)), seed=4)
     other = WholeWeights(lambda: nn.Sequential(nn.Linear(3, 3)), seed=5)
     again = WholeWeights(lambda: nn.Sequential(nn.Linear(3, 3)), seed=4)
-    assert torch.equal(weights.read("0.weight"), again.read("0.weight"))
-    assert not torch.equal(weights.read("0.weight"), other.read("0.weight"))
+    assert torch.equal(weights.stored("0.weight").value(), again.stored("0.weight").value())
+    assert not torch.equal(weights.stored("0.weight").value(), other.stored("0.weight").value())
     assert torch.equal(torch.get_rng_state(), before)
     lazy = WholeWeights(load, seed=0)
     assert not builds
     assert lazy.has("lm_head.weight")
     assert not lazy.has("head")
-    lazy.read("lm_head.weight")
+    lazy.stored("lm_head.weight").value()
     assert builds == [1]
 
 

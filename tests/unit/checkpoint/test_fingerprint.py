@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from flamingo_ds.checkpoint.fingerprint import Fingerprint, fingerprint, frozen_names, require_same_base
+from flamingo_ds.checkpoint.stored_tensor import StoredTensor
 from flamingo_ds.config import ConfigError, ModelConfig
 from flamingo_ds.config.schema import LanguageModelConfig, VisionEncoderConfig
 from tests.tiny import tiny_flamingo
@@ -18,7 +19,7 @@ def model():
 
 
 def fingerprint_of(model) -> Fingerprint:
-    return fingerprint(frozen_names(model), model.get_parameter, RECIPE)
+    return fingerprint(frozen_names(model), lambda name: StoredTensor.plain(model.get_parameter(name)), RECIPE)
 
 
 def sha(model):
