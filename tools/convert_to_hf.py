@@ -4,46 +4,41 @@
 
 Weights are streamed: the model is never built, and memory holds one chunk at a time. Frozen weights come from their own
 source, which must still be what the checkpoint was trained on. A conversion that was killed goes on where it stopped.
+Exit code 1 where the checkpoint or its base is damaged or does not fit, or OUT cannot be written.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from flamingo_ds.config import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, ConfigError
+from flamingo_ds.checkpoint.conversion.command import run_conversion
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 def main() -> int:
-    """Command line entry point; exit code 2 where the input is wrong, 1 where writing fails."""
+    """Command line entry point."""
     options = _parser().parse_args()
+    return run_conversion(lambda: _convert(options), options.out)
+
+
+def _convert(options: argparse.Namespace) -> None:
     import torch
-    from transformers.utils import logging
 
     from flamingo_ds.checkpoint.conversion.to_hf import ExportOptions, export_checkpoint
     from flamingo_ds.checkpoint.conversion.verify import verify_export
     from flamingo_ds.checkpoint.store import Checkpoint
 
-    logging.disable_progress_bar()
     dtype = getattr(torch, DTYPES[options.dtype]) if options.dtype else None
-    try:
-        chosen = ExportOptions(dtype, options.max_shard_size, options.trainable_only)
-        out = export_checkpoint(options.checkpoint, options.out, chosen)
-        verified = verify_export(out, Checkpoint(options.checkpoint)) if options.verify else None
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except OSError as error:
-        print(f"error: {options.out} could not be written: {error}", file=sys.stderr)
-        return EXIT_FAILED
+    chosen = ExportOptions(dtype, options.max_shard_size, options.trainable_only)
+    out = export_checkpoint(options.checkpoint, options.out, chosen)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"wrote {out}: {size / 1e6:,.1f} MB")
-    if verified is not None:
+    if options.verify:
+        verified = verify_export(out, Checkpoint(options.checkpoint))
         logits = verified.logit_difference
         told = "no reference logits in the checkpoint" if logits is None else f"largest logit difference {logits:.3g}"
         print(f"verified: {verified.tensors} tensors as written; {told}")
-    return EXIT_DONE
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -40,9 +40,9 @@ class KeyTable:
         """
         renamed: dict[str, torch.Tensor] = {}
         for name in state:
-            if any(_match(pattern, name) is not None for pattern in self.dropped):
+            if (row := self.ours_of(name)) is None:
                 continue
-            ours, theirs = self._row_of(name)
+            ours, theirs = row
             if missing := [piece for piece in theirs if piece not in state]:
                 raise ValueError(f"{name} is there without {missing[0]}")
             if ours not in renamed:
@@ -58,17 +58,30 @@ class KeyTable:
         """
         renamed: dict[str, torch.Tensor] = {}
         for name, tensor in state.items():
-            for ours, theirs in self.rows:
-                if (found := _match(ours, name)) is not None:
-                    pieces = [tensor] if len(theirs) == 1 else tensor.chunk(len(theirs))
-                    filled = [_fill(piece, found) for piece in theirs]
-                    renamed |= dict(zip(filled, (piece.contiguous() for piece in pieces), strict=True))
-                    break
-            else:
-                raise ValueError(f"{name} has no name there")
+            theirs = self.theirs_of(name)
+            pieces = [tensor] if len(theirs) == 1 else tensor.chunk(len(theirs))
+            renamed |= dict(zip(theirs, (piece.contiguous() for piece in pieces), strict=True))
         return renamed
 
-    def _row_of(self, name: str) -> tuple[str, list[str]]:
+    def theirs_of(self, name: str) -> list[str]:
+        """Their names of one of our tensors, in the order of its parts.
+
+        Raises:
+            ValueError: no row fits.
+        """
+        for ours, theirs in self.rows:
+            if (found := _match(ours, name)) is not None:
+                return [_fill(piece, found) for piece in theirs]
+        raise ValueError(f"{name} has no name there")
+
+    def ours_of(self, name: str) -> tuple[str, list[str]] | None:
+        """Our name of one of their tensors, with all of theirs that make it up; None where it is dropped.
+
+        Raises:
+            ValueError: no row fits.
+        """
+        if any(_match(pattern, name) is not None for pattern in self.dropped):
+            return None
         for ours, theirs in self.rows:
             for piece in theirs:
                 if (found := _match(piece, name)) is not None:

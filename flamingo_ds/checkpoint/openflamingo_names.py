@@ -1,4 +1,7 @@
-"""Parameter names of OpenFlamingo 2.0.1, whose gated blocks are found under the LM block that they stand before."""
+"""Parameter names of OpenFlamingo 2.0.1, whose gated blocks are found under the LM block that they stand before.
+
+Otter's folders hold the same model; its names differ in a few places.
+"""
 
 from .key_table import KeyTable, Row
 
@@ -26,8 +29,15 @@ _GATED = [
     ("feed_forward.down.weight", "ff.3.weight"),
     ("feed_forward_gate.gate", "ff_gate"),
 ]
-# Second names of modules that have one already.
-_DROPPED = ["lang_encoder.old_decoder_blocks.{rest}", "lang_encoder.gated_cross_attn_layers.{rest}"]
+# Second names of modules that have one already, and buffers that older transformers saved.
+_DROPPED = [
+    "lang_encoder.old_decoder_blocks.{rest}",
+    "lang_encoder.gated_cross_attn_layers.{rest}",
+    "{rest}.rotary_emb.inv_freq",
+    "{rest}.attention.bias",
+    "{rest}.attention.masked_bias",
+]
+_ATTENTION = ("norm_media.{rest}", "norm_latents.{rest}", "to_q.weight", "to_kv.weight", "to_out.weight")
 
 
 def openflamingo_table(block_path: str) -> KeyTable:
@@ -49,3 +59,19 @@ def openflamingo_table(block_path: str) -> KeyTable:
         Row("language_model.{rest}", "lang_encoder.{rest}"),
     ]
     return KeyTable([*_RESAMPLER, *gated, *language_model], _DROPPED)
+
+
+def otter_table(block_path: str) -> KeyTable:
+    """Otter's names as OpenFlamingo's.
+
+    Args:
+        block_path: as for :func:`openflamingo_table`.
+    """
+    gated = f"lang_encoder.{block_path}.{{n}}.gated_cross_attn_layer"
+    rows = [Row(f"perceiver.layers.{{n}}.0.{name}", f"perceiver.layers.{{n}}.{name}") for name in _ATTENTION]
+    rows += [
+        Row("perceiver.layers.{n}.1.{rest}", "perceiver.layers.{n}.feed_forward.{rest}"),
+        Row(f"{gated}.ff.{{rest}}", f"{gated}.feed_forward.{{rest}}"),
+        Row("{rest}", "{rest}"),
+    ]
+    return KeyTable(rows)

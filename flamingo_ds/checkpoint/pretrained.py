@@ -15,13 +15,13 @@ from .initial_weights import InitialWeights
 
 
 def build_processor(config: ModelConfig) -> FlamingoProcessor:
-    """The backbones' tokenizer and image transform; ``<image>`` and ``<EOC>`` are added to the tokenizer.
+    """The backbones' tokenizer and image transform; ``<image>``, ``<EOC>`` and the recipe's tokens are added.
 
     Raises:
         ConfigError: a source that is not there or cannot be used.
     """
     tokenizer = language_source.tokenizer(config.language_model)
-    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN, EOC_TOKEN]})
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN, EOC_TOKEN, *config.extra_tokens]})
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or EOC_TOKEN
     if context := context_length(language_source.text_config(config.language_model)):

@@ -172,6 +172,9 @@ class ModelConfig:
     """The first rows of the freeze table."""
     freeze: list[FreezeRowConfig] = field(default_factory=list)
     """More rows, behind the preset's."""
+    extra_tokens: list[str] = field(default_factory=list)
+    """Special tokens beside ``<image>`` and ``<EOC>``, each with rows of its own that train, such as Otter's
+    ``<answer>``."""
 
 
 @dataclass

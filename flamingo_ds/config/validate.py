@@ -60,6 +60,9 @@ def validate(recipe: DictConfig) -> None:
         raise ConfigError("model.gated_cross_attention.initial_gate", gate, "a finite number")
     if recipe.train.keep_every is not None and recipe.train.keep_last is None:
         raise ConfigError("train.keep_every", recipe.train.keep_every, "train.keep_last beside it; else all are kept")
+    extra = recipe.model.extra_tokens
+    if len(set(extra)) != len(extra) or not all(token.strip() for token in extra):
+        raise ConfigError("model.extra_tokens", list(extra), "different tokens, none of them blank")
     checkpoint_interval(recipe.parallel.activation_checkpointing)
     if recipe.parallel.shard_frozen and recipe.parallel.pipeline_stages == 1:
         expected = "false without pipeline stages; ZeRO stage 3 shards frozen weights there (ds_configs/zero3.json)"

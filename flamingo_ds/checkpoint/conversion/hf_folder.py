@@ -6,23 +6,21 @@ from tempfile import TemporaryDirectory
 
 from transformers import GenerationConfig
 
-from ...config import RunConfig, to_yaml
+from ...config import to_yaml
 from ...model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
 from ..model_card import model_card
-from ..store import Checkpoint
+from .source_checkpoint import SourceCheckpoint
 
 AUTO_CLASSES = ("AutoModel", "AutoModelForImageTextToText", "AutoModelForMultimodalLM")
 RECIPE = "recipe.yaml"
 
 
-def write_all_but_weights(
-    folder: Path, model: FlamingoForConditionalGeneration, checkpoint: Checkpoint, recipe: RunConfig
-) -> None:
+def write_all_but_weights(folder: Path, source: SourceCheckpoint) -> None:
     """Configuration, generation settings, modelling code, processor, card, and the recipe, to go on from."""
-    write_configuration(folder, model)
-    FlamingoProcessor.from_pretrained(checkpoint.path / "model").save_pretrained(folder)
-    (folder / "README.md").write_text(model_card(checkpoint, recipe, model.config), encoding="utf-8")
-    (folder / RECIPE).write_text(to_yaml(recipe), encoding="utf-8")
+    write_configuration(folder, source.model)
+    FlamingoProcessor.from_pretrained(source.checkpoint.path / "model").save_pretrained(folder)
+    (folder / "README.md").write_text(model_card(source.checkpoint, source.recipe, source.config), encoding="utf-8")
+    (folder / RECIPE).write_text(to_yaml(source.recipe), encoding="utf-8")
 
 
 def write_configuration(folder: Path, model: FlamingoForConditionalGeneration) -> None:
