@@ -19,14 +19,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="MODEL", help="the folder")
     parser.add_argument("out", type=Path, metavar="OUT", help="checkpoint to write")
+    parser.add_argument(
+        "--recipe", default="fine-tune", help="data and training for an Idefics folder; name or YAML file"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys, such as where a base lies")
     options = parser.parse_intermixed_args()
 
     def work() -> None:
         from flamingo_ds.checkpoint.conversion.from_hf import checkpoint_from_hf
+        from flamingo_ds.checkpoint.conversion.from_idefics import checkpoint_from_idefics, is_idefics
 
-        out = checkpoint_from_hf(options.model, options.out, options.overrides)
-        print(f"wrote {out}; go on with --resume {out}")
+        if is_idefics(options.model):
+            checkpoint_from_idefics(options.model, options.out, options.recipe, options.overrides)
+        else:
+            checkpoint_from_hf(options.model, options.out, options.overrides)
+        print(f"wrote {options.out}; go on with --resume {options.out}")
 
     return run_conversion(work, options.out)
 

@@ -26,18 +26,21 @@ def _convert(options: argparse.Namespace) -> None:
     import torch
 
     from flamingo_ds.checkpoint.conversion.to_hf import ExportOptions, export_checkpoint
+    from flamingo_ds.checkpoint.conversion.to_idefics import export_idefics
+    from flamingo_ds.checkpoint.conversion.to_openflamingo import export_openflamingo_folder
     from flamingo_ds.checkpoint.conversion.verify import verify_export
     from flamingo_ds.checkpoint.store import Checkpoint
 
     dtype = getattr(torch, DTYPES[options.dtype]) if options.dtype else None
     chosen = ExportOptions(dtype, options.max_shard_size, options.trainable_only)
-    out = export_checkpoint(options.checkpoint, options.out, chosen)
+    writers = {"flamingo": export_checkpoint, "idefics": export_idefics, "openflamingo": export_openflamingo_folder}
+    out = writers[options.format](options.checkpoint, options.out, chosen)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"wrote {out}: {size / 1e6:,.1f} MB")
     if options.verify:
         verified = verify_export(out, Checkpoint(options.checkpoint))
         logits = verified.logit_difference
-        told = "no reference logits in the checkpoint" if logits is None else f"largest logit difference {logits:.3g}"
+        told = "no logits to compare" if logits is None else f"largest logit difference {logits:.3g}"
         print(f"verified: {verified.tensors} tensors as written; {told}")
 
 
@@ -48,6 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=DTYPES, help="of all weights; without it the precision of the training")
     parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file; default 5GB")
     parser.add_argument("--trainable-only", action="store_true", help="leave out what is frozen")
+    parser.add_argument(
+        "--format",
+        choices=["flamingo", "idefics", "openflamingo"],
+        default="flamingo",
+        help="flamingo comes with its code; the others are for models of that style: transformers' own Idefics class, "
+        "or OpenFlamingo's checkpoint.pt of what trains",
+    )
     parser.add_argument("--verify", action="store_true", help="read everything again; compare hashes and logits")
     return parser
 

@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from flamingo_ds.checkpoint.conversion.from_openflamingo import checkpoint_from_openflamingo
 from flamingo_ds.checkpoint.conversion.source_checkpoint import SourceCheckpoint
 from flamingo_ds.checkpoint.conversion.to_openflamingo import export_openflamingo
+from flamingo_ds.checkpoint.open_clip_vision import to_transformers_names
+from flamingo_ds.checkpoint.openflamingo_names import otter_table
 from flamingo_ds.config import ConfigError
 from flamingo_ds.config.schema import Style, VisionFeatures
 from flamingo_ds.model.decoder_blocks import BLOCK_PATHS
@@ -95,7 +97,7 @@ def largest_difference(ours, theirs, eoc, image):
     config = ours.config
     wanted = theirs(pixels, ids(image, eoc), torch.ones(2, 11, dtype=torch.long)).logits
     found = ours(ids(config.image_token_id, config.eoc_token_id), None, pixels, torch.tensor([2, 1])).logits
-    order = [*range(config.first_new_token_id), image, eoc]  # ours are <image>, <EOC>
+    order = [*range(config.first_new_token_id), image, eoc, *range(image + 1, found.shape[-1])]  # <image>, <EOC>, ...
     assert wanted.std() > 0.1
     return float((found - wanted[..., order]).abs().max())
 
@@ -162,3 +164,35 @@ def test_other_models_and_bases_are_refused_by_name(tmp_path):
     refused(lambda state: [1], "a dictionary of tensors; it is a list")
     recipe.model.resampler.latents = 5
     refused(lambda state: state, r"model \(resampler_latents\) = 5: expected 64, as OpenFlamingo has it")
+
+
+def test_otter_s_folder_becomes_a_checkpoint(tmp_path):
+    """Its names, with CLIP under transformers' names, in the hub's older format; its third token has a row too."""
+    recipe = bases(tmp_path, "llama")
+    recipe.model.extra_tokens = ["<answer>"]
+    model, eoc, image = theirs(tmp_path, "llama")
+    model.lang_encoder.resize_token_embeddings(eoc + 3, mean_resizing=False)
+    randomise(model, eoc)
+    state = {name: tensor for name, tensor in model.state_dict().items() if "old_decoder_blocks" not in name}
+    vision = {name: state.pop(name) for name in list(state) if name.startswith("vision_encoder.")}
+    state = {name: state[name] for name in state if "gated_cross_attn_layers" not in name}
+    otter = otter_table("model.layers").to_theirs(state)
+    expected = {
+        "perceiver.layers.5.norm_media.weight",
+        "perceiver.layers.0.to_kv.weight",
+        "perceiver.layers.0.feed_forward.1.weight",
+        "lang_encoder.model.layers.1.gated_cross_attn_layer.feed_forward.3.weight",
+        "lang_encoder.model.layers.1.gated_cross_attn_layer.attn.to_kv.weight",
+        "lang_encoder.model.layers.1.gated_cross_attn_layer.attn_gate",
+        "lang_encoder.model.layers.0.decoder_layer.self_attn.q_proj.weight",
+    }
+    assert expected <= otter.keys()
+    clip = to_transformers_names({name.removeprefix("vision_encoder."): tensor for name, tensor in vision.items()})
+    otter |= {f"vision_encoder.vision_model.{name}": tensor for name, tensor in clip.items()}
+    folder = tmp_path / "otter"
+    folder.mkdir()
+    torch.save(otter, folder / "pytorch_model-00001-of-00001.bin")
+    assert checkpoint_from_openflamingo(folder, tmp_path / "checkpoint", recipe) == []
+    converted = ours(tmp_path / "checkpoint")
+    assert converted.config.num_new_tokens == 3
+    assert largest_difference(converted, model, eoc, image) < 1e-5

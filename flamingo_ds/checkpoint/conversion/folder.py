@@ -7,7 +7,7 @@ thing that happens, so whatever bears that name is whole.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from ...config import ConfigError
 from ..files import OLD_SUFFIX, PARTIAL_SUFFIX, beside, discard, finish_file, put_in_place, readable_mode, write_json
+from ..stored_tensor import StoredTensor
 from .outputs import Output
 from .shards import file_bytes, write_shard
 
@@ -98,6 +99,25 @@ def write_folder(
     return digests
 
 
+def write_manifest(folder: Path, tensors: Mapping[str, torch.Tensor], about: dict[str, Any]) -> None:
+    """The manifest of tensors that were written in another way.
+
+    Args:
+        folder: theirs.
+        tensors: by name.
+        about: them all.
+    """
+    write_json(folder / MANIFEST, {**about, "tensors": {name: describe(tensor) for name, tensor in tensors.items()}})
+
+
+def describe(tensor: torch.Tensor) -> dict[str, Any]:
+    """A tensor's line in a manifest: sha256 of its bytes, dtype, shape."""
+    digest = hashlib.sha256()
+    for chunk in StoredTensor.plain(tensor).chunks():
+        digest.update(chunk)
+    return _line(digest.hexdigest(), tensor.dtype, tensor.shape)
+
+
 def require_free(out: Path, is_ours: Callable[[Path], bool]) -> None:
     """Refuse to replace what is no earlier result.
 
@@ -136,11 +156,8 @@ def _take_up(partial: Path, identity: dict[str, Any], plan: ShardPlan) -> None:
 
 
 def _manifest(plan: ShardPlan, digests: dict[str, str]) -> dict[str, Any]:
-    return {
-        output.name: {
-            "sha256": digests[output.name],
-            "dtype": str(output.dtype).removeprefix("torch."),
-            "shape": list(output.shape),
-        }
-        for output in plan.outputs
-    }
+    return {output.name: _line(digests[output.name], output.dtype, output.shape) for output in plan.outputs}
+
+
+def _line(digest: str, dtype: torch.dtype, shape: Sequence[int]) -> dict[str, Any]:
+    return {"sha256": digest, "dtype": str(dtype).removeprefix("torch."), "shape": list(shape)}

@@ -1,6 +1,5 @@
 """What a published folder holds besides weights."""
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,6 +8,7 @@ from transformers import GenerationConfig
 from ...config import to_yaml
 from ...model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
 from ..model_card import model_card
+from .folder import MANIFEST
 from .source_checkpoint import SourceCheckpoint
 
 AUTO_CLASSES = ("AutoModel", "AutoModelForImageTextToText", "AutoModelForMultimodalLM")
@@ -36,11 +36,7 @@ def write_configuration(folder: Path, model: FlamingoForConditionalGeneration) -
 
 def is_export(folder: Path) -> bool:
     """Whether an earlier conversion wrote it."""
-    config = folder / "config.json"
-    return (
-        config.is_file()
-        and json.loads(config.read_text(encoding="utf-8")).get("model_type") == FlamingoConfig.model_type
-    )
+    return (folder / MANIFEST).is_file() and (folder / RECIPE).is_file()
 
 
 def generation_config(config: FlamingoConfig) -> GenerationConfig:

@@ -4,7 +4,7 @@ Pieces lie one behind the other along the first dimension, as memory-mapped tens
 is the LM's rows with the new tokens' between them, a fused projection two pieces, a split one a slice of one.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -75,6 +75,32 @@ def check_outputs(outputs: Iterable[Output], shapes: Mapping[str, torch.Size], w
     for name, shape in shapes.items():
         if planned[name] != shape:
             raise ConfigError("tensors", name, f"{tuple(shape)} as in {what}, not {tuple(planned[name])}")
+
+
+def asked_for(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What ``from_pretrained`` looks for: parameters and persistent buffers, a tied weight once."""
+    names = {name for name, _ in model.named_parameters()}
+    second = {name for name, _ in model.named_parameters(remove_duplicate=False)} - names
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in second}
+
+
+def row_blocks(output: Output, count: int, order: Sequence[int]) -> Pieces:
+    """A tensor's rows as ``count`` equal blocks, those of ``order`` one behind the other.
+
+    A fused projection is split, and a grouped head repeated, without being in memory.
+    """
+    size, pieces = output.shape[0] // count, output.pieces
+    return lambda: [part for block in order for part in _rows(pieces(), block * size, (block + 1) * size)]
+
+
+def _rows(pieces: Iterable[StoredTensor], first: int, end: int) -> list[StoredTensor]:
+    found, start = [], 0
+    for piece in pieces:
+        rows = piece.rows(max(first - start, 0), max(end - start, 0))
+        if rows.shape[0]:
+            found.append(rows)
+        start += piece.shape[0]
+    return found
 
 
 def _one(read: ReadStored, name: str) -> Pieces:

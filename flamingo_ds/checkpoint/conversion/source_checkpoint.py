@@ -16,6 +16,7 @@ from ..pretrained import skeleton
 from ..store import Checkpoint
 from ..stored_tensor import StoredTensor
 
+EVERYTHING, TRAINED = "everything", "what trains"
 TRAINING_DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp32: torch.float32}
 
 
@@ -79,7 +80,11 @@ class SourceCheckpoint:
             "files": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files],
         }
 
-    def about(self) -> dict[str, Any]:
-        """For a manifest."""
+    def about(self, holds: str = EVERYTHING) -> dict[str, Any]:
+        """For a manifest.
+
+        Args:
+            holds: which weights the export has, :data:`EVERYTHING` or :data:`TRAINED`.
+        """
         layout = self.checkpoint.about.get("layout")
-        return {"base": self.base.to_json(), "step": self.checkpoint.step, "layout": layout}
+        return {"holds": holds, "base": self.base.to_json(), "step": self.checkpoint.step, "layout": layout}

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 
-from ...model import FlamingoForConditionalGeneration
 from ..stored_tensor import StoredTensor
 from .folder import ShardPlan, require_free, write_folder
 from .hf_folder import is_export, write_all_but_weights
-from .outputs import Output, check_outputs, merged_outputs
-from .source_checkpoint import SourceCheckpoint
+from .outputs import Output, asked_for, check_outputs, merged_outputs
+from .source_checkpoint import EVERYTHING, TRAINED, SourceCheckpoint
 
 
 @dataclass(frozen=True)
@@ -50,17 +49,11 @@ def export_checkpoint(path: Path, out: Path, options: ExportOptions) -> Path:
         ]
     else:
         outputs = merged_outputs(model, source.stored, dtype)
-        check_outputs(outputs, {name: tensor.shape for name, tensor in _asked_for(model).items()}, "the model")
+        check_outputs(outputs, {name: tensor.shape for name, tensor in asked_for(model).items()}, "the model")
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)  # without memory still: its configuration will name the dtype
     plan = ShardPlan.of(outputs, options.max_shard_size)
     identity = {**source.identity(), "dtype": str(dtype)}
-    write_folder(out, plan, identity, lambda folder: write_all_but_weights(folder, source), source.about())
+    about = source.about(TRAINED if options.trainable_only else EVERYTHING)
+    write_folder(out, plan, identity, lambda folder: write_all_but_weights(folder, source), about)
     return out
-
-
-def _asked_for(model: FlamingoForConditionalGeneration) -> dict[str, torch.Tensor]:
-    """What ``from_pretrained`` looks for: a tied weight once."""
-    names = {name for name, _ in model.named_parameters()}
-    second = {name for name, _ in model.named_parameters(remove_duplicate=False)} - names
-    return {name: tensor for name, tensor in model.state_dict().items() if name not in second}

@@ -7,16 +7,22 @@ from pathlib import Path
 
 import torch
 
-from ...config import ConfigError
+from ...config import ConfigError, to_yaml
 from ...model import FlamingoProcessor
 from ...model.decoder_blocks import BLOCK_PATHS
 from .. import language_source
 from ..backbone_weights import HEAD
-from ..files import beside, finish_file, readable_mode
+from ..files import beside, complete_or_absent, finish_file, readable_mode
+from ..model_card import openflamingo_card
 from ..openflamingo_names import openflamingo_table
 from ..stored_tensor import StoredTensor
+from .folder import require_free, write_manifest
+from .hf_folder import RECIPE, is_export
 from .openflamingo_rules import TOKENS, require_openflamingo
-from .source_checkpoint import SourceCheckpoint
+from .source_checkpoint import TRAINED, SourceCheckpoint
+from .to_hf import ExportOptions
+
+CHECKPOINT = "checkpoint.pt"
 
 
 def export_openflamingo(path: Path, out: Path, dtype: torch.dtype = torch.float32) -> Path:
@@ -31,19 +37,46 @@ def export_openflamingo(path: Path, out: Path, dtype: torch.dtype = torch.float3
         ConfigError: no checkpoint, a damaged one, a wrong base, or a model that their class cannot be.
     """
     source = SourceCheckpoint.open(path)
-    require_openflamingo(source.config)
-    if source.recipe.model.extra_tokens:
-        raise ConfigError("model.extra_tokens", source.recipe.model.extra_tokens, "none, as OpenFlamingo has none")
-    state = _state(source, dtype)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = beside(out, ".tmp")
     try:
-        torch.save({"model_state_dict": state}, partial)
+        _write(source, partial, dtype)
         finish_file(partial, readable_mode())
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
     return out
+
+
+def export_openflamingo_folder(path: Path, out: Path, options: ExportOptions) -> Path:
+    """The file with a README and a manifest, as a folder to publish.
+
+    Args:
+        path: of a checkpoint.
+        out: complete at the end or untouched; an existing export is replaced.
+        options: its dtype counts; frozen weights are never written.
+
+    Raises:
+        ConfigError: see :func:`export_openflamingo`; or ``out`` is something else than an export.
+    """
+    require_free(out, is_export)
+    source = SourceCheckpoint.open(path)
+    with complete_or_absent(out) as partial:
+        state = _write(source, partial / CHECKPOINT, options.dtype or torch.float32)
+        write_manifest(partial, state, source.about(TRAINED))
+        card = openflamingo_card(source.checkpoint, source.recipe, source.config)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        (partial / RECIPE).write_text(to_yaml(source.recipe), encoding="utf-8")
+    return out
+
+
+def _write(source: SourceCheckpoint, out: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    require_openflamingo(source.config)
+    if source.recipe.model.extra_tokens:
+        raise ConfigError("model.extra_tokens", source.recipe.model.extra_tokens, "none, as OpenFlamingo has none")
+    state = _state(source, dtype)
+    torch.save({"model_state_dict": state}, out)
+    return state
 
 
 def _state(source: SourceCheckpoint, dtype: torch.dtype) -> dict[str, torch.Tensor]:

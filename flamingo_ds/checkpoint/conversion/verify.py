@@ -1,18 +1,23 @@
-"""Looking at a written folder with other eyes: safetensors' own reader, and transformers' own loading."""
+"""Looking at a written folder with other eyes: safetensors' and torch's own readers, and transformers' own loading."""
 
-import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForImageTextToText
 
 from ...config import ConfigError
-from ...model import FlamingoForConditionalGeneration
+from ...model import FlamingoConfig, FlamingoForConditionalGeneration
 from ..store import Checkpoint
-from ..stored_tensor import CHUNK_ELEMENTS
-from .folder import MANIFEST
+from .folder import MANIFEST, describe
+from .folder_tensors import load_pickle
+from .source_checkpoint import EVERYTHING
+from .to_idefics import idefics_inputs
+from .to_openflamingo import CHECKPOINT
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,8 @@ class Verified:
 
     Attributes:
         tensors: number of tensors whose hashes agree.
-        logit_difference: largest absolute one to the training engine's logits; None where the checkpoint has none.
+        logit_difference: largest absolute one to the training engine's logits; None where they cannot be compared: the
+            checkpoint has none, or the folder is no whole model of transformers'.
     """
 
     tensors: int
@@ -46,17 +52,12 @@ def verify_hashes(folder: Path) -> int:
     Raises:
         ConfigError: a file that does not open, or a tensor with other bytes, dtype or shape, or not in the manifest.
     """
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["tensors"]
+    manifest = _manifest(folder)["tensors"]
     seen: set[str] = set()
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118
-                    if _describe(file.get_tensor(name)) != manifest.get(name):
-                        raise ConfigError(name, str(path), "the bytes that the manifest says")
-                    seen.add(name)
-        except (OSError, SafetensorError) as error:
-            raise ConfigError("OUT", str(path), f"a whole safetensors file: {error}") from error
+    for name, tensor in _tensors(folder):
+        if describe(tensor) != manifest.get(name):
+            raise ConfigError(name, str(folder), "the bytes that the manifest says")
+        seen.add(name)
     if missing := sorted(manifest.keys() - seen):
         raise ConfigError("OUT", str(folder), f"all tensors of its manifest; {missing[0]} is in no file")
     return len(seen)
@@ -65,23 +66,34 @@ def verify_hashes(folder: Path) -> int:
 @torch.no_grad()
 def logit_difference(folder: Path, checkpoint: Checkpoint) -> float | None:
     """Between a folder's logits on the checkpoint's reference batch and those of the engine that trained it."""
-    if not checkpoint.has_reference:
+    if not checkpoint.has_reference or _manifest(folder)["holds"] != EVERYTHING:
         return None
     reference = checkpoint.reference()
     expected = reference.pop("logits")
     reference.pop("labels", None)
-    model = FlamingoForConditionalGeneration.from_pretrained(folder, dtype="auto").eval()
-    reference["pixel_values"] = reference["pixel_values"].to(model.dtype)
-    return float((model(**reference).logits.float() - expected.float()).abs().max())
+    family = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    ours = family == FlamingoConfig.model_type
+    loader = FlamingoForConditionalGeneration if ours else AutoModelForImageTextToText
+    model = loader.from_pretrained(folder, dtype="auto").eval()
+    config = FlamingoConfig.from_pretrained(checkpoint.path / "model")
+    inputs = reference if ours else idefics_inputs(reference, config.image_token_id)
+    inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+    logits = model(**inputs).logits[..., : expected.shape[-1]]
+    return float((logits.float() - expected.float()).abs().max())
 
 
-def _describe(tensor: torch.Tensor) -> dict[str, object]:
-    digest = hashlib.sha256()
-    flat = tensor.reshape(-1)
-    for part in flat.split(CHUNK_ELEMENTS):
-        digest.update(part.contiguous().view(torch.uint8).numpy())  # type: ignore[arg-type]
-    return {
-        "sha256": digest.hexdigest(),
-        "dtype": str(tensor.dtype).removeprefix("torch."),
-        "shape": list(tensor.shape),
-    }
+def _manifest(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return content
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    if (folder / CHECKPOINT).is_file():
+        yield from load_pickle(folder / CHECKPOINT)["model_state_dict"].items()
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118
+                    yield name, file.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise ConfigError("OUT", str(path), f"a whole safetensors file: {error}") from error
