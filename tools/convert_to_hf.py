@@ -8,6 +8,7 @@ Exit code 1 where the checkpoint or its base is damaged or does not fit, or OUT 
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -44,12 +45,18 @@ def _convert(options: argparse.Namespace) -> None:
         print(f"verified: {verified.tensors} tensors as written; {told}")
 
 
+def _size(text: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)?[KMGT]B", text):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number with KB, MB, GB or TB behind it")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="such as runs/demo/checkpoints/latest")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; an earlier export is replaced")
     parser.add_argument("--dtype", choices=DTYPES, help="of all weights; without it the precision of the training")
-    parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file; default 5GB")
+    parser.add_argument("--max-shard-size", type=_size, default="5GB", metavar="SIZE", help="of a file; default 5GB")
     parser.add_argument("--trainable-only", action="store_true", help="leave out what is frozen")
     parser.add_argument(
         "--format",

@@ -9,6 +9,7 @@ from .files import OLD_SUFFIX, beside
 FORMAT = 2
 LATEST = "latest"
 ABOUT = "checkpoint.json"
+STEP = "step"  # key in the metadata of a tensor file
 STATE_KINDS = ("weight", "exp_avg", "exp_avg_sq")
 _STEP = re.compile(r"step-(\d{8,})")
 

@@ -89,7 +89,7 @@ class CheckpointSaver:
         snapshot = take_snapshot(engine, data_state)
         data_rank = self.data_rank if snapshot.data is not None else None
         has_tensors, data_ranks = zip(*self._agree((bool(snapshot.names), data_rank)), strict=True)
-        share = Share(self.rank, data_rank, sum(has_tensors[: self.rank]), sum(has_tensors), self.mode)
+        share = Share(content.step, self.rank, data_rank, sum(has_tensors[: self.rank]), sum(has_tensors), self.mode)
         about: dict[str, Any] = {
             "format": FORMAT,
             "step": content.step,

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from ..parallel import TrainEngine
 from .files import finish_file, write_json
-from .names import STATE_KINDS, data_name, random_name, shard_name
+from .names import STATE_KINDS, STEP, data_name, random_name, shard_name
 from .random_states import take_random_states
 
 
@@ -40,12 +40,14 @@ class Share:
     """A rank's place in a save.
 
     Attributes:
+        step: of the checkpoint; it stands in every tensor file, so that a file of another one is known.
         rank: over all.
         data_rank: whose data position this rank writes; None: nobody's.
         shard, shards: number of its tensor files among all; only of ranks that have tensors.
         mode: of its files.
     """
 
+    step: int
     rank: int
     data_rank: int | None
     shard: int
@@ -92,7 +94,7 @@ def write_snapshot(folder: Path, snapshot: Snapshot, share: Share) -> dict[str, 
         written.append(data)
     for kind in STATE_KINDS if names else ():
         path = folder / shard_name(kind, share.shard, share.shards)
-        save_file(snapshot.tensors.pop(kind), path)
+        save_file(snapshot.tensors.pop(kind), path, {"format": "pt", STEP: str(share.step)})
         written.append(path)
     for path in written:
         finish_file(path, share.mode)

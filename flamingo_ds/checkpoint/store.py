@@ -59,11 +59,11 @@ class Checkpoint:
 
     def weights(self) -> Mapping[str, torch.Tensor]:
         """fp32 masters by canonical name; see :class:`~.tensor_files.TensorFiles`."""
-        return TensorFiles(self.path, "weight")
+        return TensorFiles(self.path, "weight", self.step)
 
     def state(self) -> Mapping[str, Mapping[str, torch.Tensor]]:
         """As the engine's ``full_state`` gave it, by canonical name; see :class:`~.tensor_files.StateFiles`."""
-        return StateFiles(self.path)
+        return StateFiles(self.path, self.step)
 
     @property
     def has_reference(self) -> bool:

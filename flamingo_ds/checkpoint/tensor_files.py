@@ -14,17 +14,24 @@ import torch
 from ..config import ConfigError
 from .json_files import read_json
 from .mapped_file import DamagedFileError, MappedFile
-from .names import STATE_KINDS, index_name
+from .names import STATE_KINDS, STEP, index_name
 
 
 class TensorFiles(Mapping[str, torch.Tensor]):
     """Tensors of one kind by canonical name, views of mapped files: copy them, do not change them.
 
+    Args:
+        folder: of the checkpoint.
+        kind: of the tensors.
+        step: of the checkpoint.
+
     Raises:
-        ConfigError: the index is damaged, or a file is missing or truncated, here or when a tensor is asked for.
+        ConfigError: the index is damaged, or a file is missing, truncated or another checkpoint's, here or when a
+            tensor is asked for.
     """
 
-    def __init__(self, folder: Path, kind: str) -> None:
+    def __init__(self, folder: Path, kind: str, step: int) -> None:
+        self._step = str(step)
         self._folder, self._index = folder, folder / index_name(kind)
         self._file_of = self._read_index()
         self._open_files: dict[str, MappedFile] = {}
@@ -36,6 +43,9 @@ class TensorFiles(Mapping[str, torch.Tensor]):
                 self._open_files[file] = MappedFile(self._folder / file)
         except (OSError, DamagedFileError) as error:
             raise ConfigError("checkpoint", str(self._folder / file), f"a whole safetensors file; {error}") from error
+        saved = self._open_files[file].metadata.get(STEP, self._step)
+        if saved != self._step:
+            raise ConfigError("checkpoint", str(self._folder / file), f"a file of step {self._step}, not {saved}")
         if name not in self._open_files[file]:
             raise ConfigError("checkpoint", str(self._folder / file), f"the file of {name}, as {self._index.name} says")
         return self._open_files[file][name]
@@ -66,8 +76,8 @@ class StateFiles(Mapping[str, Mapping[str, torch.Tensor]]):
         ConfigError: as there, or the kinds have other names.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._kinds = {kind: TensorFiles(folder, kind) for kind in STATE_KINDS}
+    def __init__(self, folder: Path, step: int) -> None:
+        self._kinds = {kind: TensorFiles(folder, kind, step) for kind in STATE_KINDS}
         weights = self._kinds[STATE_KINDS[0]]
         for kind, tensors in self._kinds.items():
             if odd := sorted(weights.keys() ^ tensors.keys()):
