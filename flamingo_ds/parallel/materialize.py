@@ -7,13 +7,30 @@ more than its own share and the tensor under way.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 ReadWeight = Callable[[str], torch.Tensor]
 """A parameter's (or persistent buffer's) initial value by its canonical name, on the CPU, in its source's dtype."""
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """What is still to be given values, as parameters are, asks for no memory even for a moment; buffers have values.
+
+    A matrix of gigabytes would otherwise be asked for whole, which a limit on memory (RLIMIT_DATA) refuses.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if func is torch.empty and named.get("device") is None:
+            named = {**named, "device": "meta"}
+        return func(*args, **named)
 
 
 @contextmanager
@@ -31,7 +48,8 @@ def parameters_on_meta() -> Iterator[None]:
 
     nn.Module.register_parameter = register  # type: ignore[method-assign, assignment]
     try:
-        yield
+        with _EmptyOnMeta():
+            yield
     finally:
         nn.Module.register_parameter = usual  # type: ignore[method-assign]
 
