@@ -3,8 +3,9 @@
     python tools/convert_from_hf.py runs/demo/hf runs/again/start
     python -m flamingo_ds.train --recipe demo run_dir=runs/again --resume runs/again/start
 
-The folder must be one that tools/convert_to_hf.py wrote, whole or of what trains alone. Frozen weights are not copied:
-they come from where the folder's recipe says, or where key=value says now, and are compared.
+The folder is one that tools/convert_to_hf.py wrote, whole or of what trains alone: frozen weights are not copied, they
+come from where its recipe says, or where key=value says now, and are compared. Or it is one of transformers' Idefics:
+--recipe then gives data and training, and its bases are written to OUT-base. Exit code 1 where something does not fit.
 """
 
 import argparse

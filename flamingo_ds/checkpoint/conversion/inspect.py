@@ -10,8 +10,10 @@ import torch
 
 from ...config import ConfigError
 from ..mapped_file import DamagedFileError, read_header
-from ..names import ABOUT, STATE_KINDS, data_name, index_name, random_name
+from ..names import ABOUT, STATE_KINDS, STEP, data_name, index_name, random_name
 from .folder import INDEX, MANIFEST
+from .folder_tensors import load_pickle
+from .to_openflamingo import CHECKPOINT as OPENFLAMINGO
 
 
 @dataclass
@@ -39,6 +41,8 @@ def inspect(path: Path) -> Report:
         return _training_checkpoint(path)
     if (path / "config.json").is_file():
         return _model_folder(path)
+    if (path / OPENFLAMINGO).is_file():
+        return _openflamingo(path / OPENFLAMINGO)
     if path.is_file():
         return _openflamingo(path)
     raise ConfigError("PATH", str(path), f"a checkpoint ({ABOUT}), a model folder (config.json) or an OpenFlamingo .pt")
@@ -58,7 +62,7 @@ def _training_checkpoint(path: Path) -> Report:
     report.facts["frozen base"] = f"{base.get('tensors')} tensors, sha256 {str(base.get('sha256'))[:12]}"
     names: dict[str, set[str]] = {}
     for kind in STATE_KINDS:
-        names[kind] = set(_indexed(path, index_name(kind), report, kind))
+        names[kind] = set(_indexed(path, index_name(kind), report, kind, str(about.get("step"))))
     for kind in STATE_KINDS[1:]:
         if odd := sorted(names[STATE_KINDS[0]] ^ names[kind]):
             report.problems.append(f"{odd[0]} is in only one of {STATE_KINDS[0]} and {kind}")
@@ -90,9 +94,11 @@ def _model_folder(path: Path) -> Report:
         found = set()
         for file in sorted(path.glob("*.safetensors")):
             found |= _tensors(file, report)
+        for file in [] if found else sorted(path.glob("pytorch_model*.bin")):
+            found |= _pickled(file, report)
         report.facts["weights"] = f"{len(found)} tensors"
     if not found:
-        report.problems.append("no safetensors file with tensors")
+        report.problems.append("no safetensors or pytorch_model*.bin file with tensors")
     if manifest_names and (odd := sorted(manifest_names ^ found)):
         report.problems.append(f"{odd[0]} is only in the {'manifest' if odd[0] in manifest_names else 'files'}")
     return report
@@ -114,7 +120,7 @@ def _openflamingo(path: Path) -> Report:
     return report
 
 
-def _indexed(path: Path, index: str, report: Report, what: str) -> Iterator[str]:
+def _indexed(path: Path, index: str, report: Report, what: str, step: str | None = None) -> Iterator[str]:
     """Names that an index promises; what its files do not hold becomes a problem."""
     if not (path / index).is_file():
         report.problems.append(f"{index} is missing")
@@ -123,21 +129,34 @@ def _indexed(path: Path, index: str, report: Report, what: str) -> Iterator[str]
     report.facts[what] = f"{len(weight_map)} tensors in {len(set(weight_map.values()))} files"
     held: dict[str, set[str]] = {}
     for file in sorted(set(weight_map.values())):
-        held[file] = _tensors(path / file, report)
+        held[file] = _tensors(path / file, report, step)
     missing = [name for name, file in weight_map.items() if held[file] and name not in held[file]]
     if missing:
         report.problems.append(f"{missing[0]} is not in {weight_map[missing[0]]}, as {index} says")
     yield from weight_map
 
 
-def _tensors(path: Path, report: Report) -> set[str]:
+def _tensors(path: Path, report: Report, step: str | None = None) -> set[str]:
     """Names in a safetensors file, by its header, and whether the file is as long as that says."""
     if not path.is_file():
         report.problems.append(f"{path.name} is missing")
         return set()
     try:
-        return read_header(path).keys() - {"__metadata__"}
+        header = read_header(path)
+        saved = header.pop("__metadata__", {}).get(STEP, step)
+        if saved != step:
+            report.problems.append(f"{path.name} is of step {saved}")
+        return set(header)
     except (OSError, DamagedFileError) as error:
+        report.problems.append(str(error))
+        return set()
+
+
+def _pickled(path: Path, report: Report) -> set[str]:
+    """Names in a file of torch.save."""
+    try:
+        return set(load_pickle(path))
+    except ConfigError as error:
         report.problems.append(str(error))
         return set()
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from flamingo_ds.checkpoint.conversion.inspect import inspect
 from flamingo_ds.checkpoint.conversion.to_hf import ExportOptions, export_checkpoint
@@ -25,16 +26,33 @@ def test_a_checkpoint(saved):
         (lambda path: (path / shard_name("exp_avg", 0, 1)).unlink(), "exp_avg-00000-of-00001.safetensors is missing"),
         (lambda path: cut(path / shard_name("weight", 0, 1)), "its header says"),
         (lambda path: (path / shard_name("weight", 0, 1)).write_bytes(b"nothing"), "is no safetensors file"),
+        (
+            lambda path: of_step(path / shard_name("exp_avg", 0, 1), 1),
+            "exp_avg-00000-of-00001.safetensors is of step 1",
+        ),
         (lambda path: (path / "ranks/0000.pt").unlink(), "ranks/0000.pt is missing"),
         (lambda path: (path / "data/0000.json").unlink(), "data/0000.json is missing"),
         (lambda path: (path / "weight.safetensors.index.json").unlink(), "weight.safetensors.index.json is missing"),
     ],
-    ids=["no file", "cut", "no header", "no rank", "no data", "no index"],
+    ids=["no file", "cut", "no header", "another step", "no rank", "no data", "no index"],
 )
 def test_what_is_broken_in_a_checkpoint(saved, tmp_path, damage, problem):
     path = saved.copy(tmp_path / "bad")
     damage(path)
     assert any(problem in line for line in inspect(path).problems), inspect(path).problems
+
+
+def of_step(path, step):
+    save_file(load_file(path), path, {"step": str(step)})
+
+
+def test_an_otter_folder(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "flamingo"}))
+    torch.save({"perceiver.latents": torch.zeros(4, 8)}, tmp_path / "pytorch_model-00001-of-00001.bin")
+    report = inspect(tmp_path)
+    assert (report.kind, report.facts["weights"], report.problems) == ("Otter folder", "1 tensors", [])
+    (tmp_path / "pytorch_model-00001-of-00001.bin").write_bytes(b"cut")
+    assert len(inspect(tmp_path).problems) == 2
 
 
 def cut(path):
