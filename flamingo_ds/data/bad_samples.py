@@ -29,6 +29,7 @@ KINDS = {
     "special_token": "a text that would forge <image> or <EOC>",
     "climbing_path": "a tar member that wants to lie outside its folder",
     "too_large_member": "a tar member above 1 GB",
+    "duplicate_member": "two tar members of one name",
     "broken_tar": "a shard that is damaged, with what lies behind the damage",
     "missing_shard": "a shard that vanished or stalled, after all retries",
 }

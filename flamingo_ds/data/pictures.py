@@ -1,7 +1,7 @@
 """Image files: judged by their header, decoded only when a sequence takes them.
 
-JPEG is decoded by libjpeg-turbo (simplejpeg), the rest by Pillow. A picture whose sides are at least ``REDUCE`` times as
-long as they will be is decoded at 1/2, 1/4 or 1/8 of its size, which leaves most of the inverse DCT out.
+JPEG is decoded by libjpeg-turbo (simplejpeg), the rest by Pillow. A picture that is at least twice ``REDUCE`` times as
+large as it will be is decoded at 1/2, 1/4 or 1/8 of its size, which leaves most of the inverse DCT out.
 """
 
 import io
@@ -17,9 +17,13 @@ from .bad_samples import BadSample
 
 # By content, whatever the suffix says; PIL knows more, and would start Ghostscript for a picture from the web.
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-# What is decoded is at least this many times as large as wanted: closer, the coarser scaling would be seen (docs/data.md).
-REDUCE = 2.0
+# A reduced picture is at least this many times as large as wanted: closer, the coarser scaling shows (docs/data.md).
+REDUCE = 2
 EXIF_ORIENTATION = 0x0112
+# By orientation, after 5 to 8 have swapped rows with columns.
+MIRRORED_AXES = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}
+# libjpeg fills up what is missing and says nothing that simplejpeg would pass on.
+END_OF_JPEG = b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Picture:
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise BadSample("too_large_image", str(error)) from error
         except Exception as error:  # PIL raises almost anything on hostile bytes, differently in each version
-            raise BadSample("unreadable_image", f"{type(error).__name__}: {error}") from error
+            raise BadSample(_kind_of(error), f"{type(error).__name__}: {error}") from error
 
     def check(self, rules: PictureRules) -> None:
         """Judge it by its header.
@@ -96,6 +100,8 @@ class Picture:
         return self._decode_with_pillow()
 
     def _decode_jpeg(self, target: int | None) -> numpy.ndarray:
+        if END_OF_JPEG not in self.content[-1024:]:  # some writers put a few bytes behind it
+            raise BadSample("truncated_image", "a JPEG without its end")
         width, height = self.header.size
         reduction = 1
         while target and reduction < 8 and min(width, height) >= 2 * reduction * REDUCE * target:
@@ -109,33 +115,25 @@ class Picture:
                 strict=False,
             )
         except ValueError:
-            return self._decode_with_pillow()  # it is more forgiving, and its message tells truncation apart
-        if not _whole_jpeg(self.content):
-            return self._decode_with_pillow()
+            return self._decode_with_pillow()  # it reads more, and its message tells truncation apart
         orientation = self.header.getexif().get(EXIF_ORIENTATION, 1) if b"Exif" in self.content[:4096] else 1
-        return pixels if orientation == 1 else _upright(pixels, orientation)
+        return pixels if orientation == 1 else upright(pixels, orientation)
 
     def _decode_with_pillow(self) -> numpy.ndarray:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of palettes, EXIF, ... in pictures from the web
-                return numpy.asarray(ImageOps.exif_transpose(self.header).convert("RGB"))
+                return numpy.array(ImageOps.exif_transpose(self.header).convert("RGB"))
         except Exception as error:
-            kind = "truncated_image" if "truncated" in str(error) else "unreadable_image"
-            raise BadSample(kind, f"{type(error).__name__}: {error}") from error
+            raise BadSample(_kind_of(error), f"{type(error).__name__}: {error}") from error
 
 
-def _whole_jpeg(content: bytes) -> bool:
-    """Whether the end-of-image marker is there; some writers put a few bytes behind it."""
-    return b"\xff\xd9" in content[-1024:]
-
-
-def _upright(pixels: numpy.ndarray, orientation: int) -> numpy.ndarray:
-    """Turned and mirrored as the EXIF tag asks (values 2 to 8)."""
-    if orientation in (5, 6, 7, 8):
+def upright(pixels: numpy.ndarray, orientation: int) -> numpy.ndarray:
+    """(H, W, C) turned and mirrored as the EXIF tag asks (values 2 to 8)."""
+    if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return numpy.ascontiguousarray(pixels)
+    return numpy.ascontiguousarray(numpy.flip(pixels, MIRRORED_AXES.get(orientation, ())))
+
+
+def _kind_of(error: Exception) -> str:
+    return "truncated_image" if "truncated" in str(error).lower() else "unreadable_image"
