@@ -66,7 +66,7 @@ class PageReader:
             elif text is None and isinstance(image, str):
                 self._add_image(document, find_image(sample, str(addresses)))
                 addresses += 1
-            elif text is not None or image is not None:
+            else:
                 expected = "neither one text nor one image number"
                 raise BadSample("broken_json", f"{expected}: text {text!r}, image {image!r}"[:200])
         return document
