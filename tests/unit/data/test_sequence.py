@@ -3,13 +3,15 @@
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flamingo_ds.data.bad_samples import BadSample
 from flamingo_ds.data.documents import Document
 from flamingo_ds.data.pictures import Picture
-from flamingo_ds.data.sequence import TokenSequence
+from flamingo_ds.data.sequence import SequenceRules, TokenSequence
 
-from .conftest import VOCABULARY
+from .conftest import VOCABULARY, tokenizer_of
 from .making import picture
 
 BOS, UNK = VOCABULARY["<s>"], VOCABULARY["<unk>"]
@@ -164,3 +166,137 @@ def test_a_first_token_alone_is_no_target(make_rules):
     # Without <bos> the first token has a label, but nothing stands before it to predict it from.
     with pytest.raises(BadSample):
         sequence_of(make_rules(max_tokens=1, template="$A"), ["cat"])
+
+
+# The texts of these pages belong to the image behind them (p_next), not before.
+def test_a_text_before_its_image(make_rules):
+    sequence = sequence_of(make_rules(p_next=1.0), ["red cat", image(7), "dog", image(9), "a"])
+    assert rows(sequence) == [
+        (BOS, NO, 1),
+        (RED, RED, 1),
+        (CAT, CAT, 1),
+        (EOC, EOC, 1),
+        (IMG, NO, 1),
+        (DOG, DOG, 2),
+        (EOC, EOC, 2),
+        (IMG, NO, 2),
+        (A, A, 0),
+        (EOC, EOC, 0),
+    ]
+    assert reds(sequence) == [7, 9]
+
+
+def test_p_next_is_drawn_for_each_page(make_rules):
+    rules = make_rules(p_next=0.5)
+    owners = [sequence_of(rules, ["red", image(7)], seed).media_ids[1] for seed in range(1000)]
+    assert 450 < sum(owners) < 550
+
+
+def test_each_eoc_is_a_switch(make_rules):
+    page = [image(7), "red", image(9), "cat"]
+    ids = {
+        (before, at_end): sequence_of(make_rules(eoc_before_image=before, eoc_at_end=at_end), page).input_ids
+        for before in (True, False)
+        for at_end in (True, False)
+    }
+    assert ids == {
+        (True, True): [BOS, IMG, RED, EOC, IMG, CAT, EOC],
+        (True, False): [BOS, IMG, RED, EOC, IMG, CAT],
+        (False, True): [BOS, IMG, RED, IMG, CAT, EOC],
+        (False, False): [BOS, IMG, RED, IMG, CAT],
+    }
+
+
+def test_a_leading_space_is_drawn_for_each_caption(make_rules, monkeypatch):
+    rules = make_rules(leading_space=0.5)
+    texts = []
+    monkeypatch.setattr(type(rules), "_encode", lambda self, text: texts.append(text) or [A])
+    for seed in range(1000):
+        sequence_of(rules, [image(7), "cat"], seed)
+    assert set(texts) == {"cat", " cat"}
+    assert 450 < texts.count(" cat") < 550
+
+
+def test_texts_in_a_row_are_joined(make_rules, monkeypatch):
+    rules, texts = make_rules(), []
+    monkeypatch.setattr(type(rules), "_encode", lambda self, text: texts.append(text) or [A])
+    sequence_of(rules, ["red", "cat", image(7), "dog", "a"], joint="\n\n")
+    assert texts == ["red\n\ncat", "dog\n\na"]
+
+
+# 12 tokens behind <bos>: red <EOC> <image> cat dog <EOC> <image> a <EOC> <image> blue <EOC>
+LONG = ["red", image(1), "cat dog", image(2), "a", image(3), "blue"]
+
+
+def test_windows_by_hand(make_rules):
+    rules = make_rules(max_tokens=5, random_window=True)
+    seen = {tuple(rows(sequence)): reds(sequence) for sequence in (sequence_of(rules, LONG, s) for s in range(300))}
+    body = [RED, EOC, IMG, CAT, DOG, EOC, IMG, A, EOC, IMG, BLUE, EOC]
+    owner = [0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    expected = {}
+    for start in range(9):
+        ids, owners = body[start : start + 4], owner[start : start + 4]
+        before = body[:start].count(IMG)
+        window = [(BOS, NO, 0)]
+        for token, media in zip(ids, owners, strict=True):
+            window.append((token, NO if token == IMG else token, max(0, media - before)))
+        expected[tuple(window)] = [1, 2, 3][before : before + ids.count(IMG)]
+    assert len(expected) == 9
+    assert seen == expected
+
+
+def test_a_window_holds_an_image_wherever_it_stands(make_rules):
+    rules = make_rules(max_tokens=6, random_window=True)
+    page = ["red " * 100, image(1), "cat " * 100]
+    windows = [sequence_of(rules, page, seed) for seed in range(200)]
+    assert {window.input_ids.count(IMG) for window in windows} == {1}
+    assert {window.input_ids.index(IMG) for window in windows} == {1, 2, 3, 4, 5}
+
+
+def test_a_window_counts_its_own_images_alone(make_rules):
+    rules = make_rules(max_tokens=8, max_images=1, random_window=True)
+    for seed in range(50):
+        sequence = sequence_of(rules, LONG, seed)
+        assert len(sequence.media) == 1
+        assert set(sequence.media_ids) <= {0, 1}
+
+
+parts = st.lists(
+    st.one_of(st.sampled_from(["a", "red cat", "dog " * 9]), st.integers(1, 255).map(image)), min_size=1, max_size=12
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    parts=parts,
+    max_tokens=st.integers(2, 30),
+    max_images=st.integers(1, 4),
+    p_next=st.sampled_from([0.0, 0.5, 1.0]),
+    eoc=st.tuples(st.booleans(), st.booleans()),
+    seed=st.integers(0, 99),
+)
+def test_every_window_is_a_part_of_its_page(parts, max_tokens, max_images, p_next, eoc, seed):
+    tokenizer = tokenizer_of("<s> $A", True)
+    switches = {"p_next": p_next, "eoc_before_image": eoc[0], "eoc_at_end": eoc[1]}
+    page = SequenceRules(tokenizer, IMG, EOC, 10**6, 10**6, **switches)
+    rules = SequenceRules(tokenizer, IMG, EOC, max_tokens, max_images, random_window=True, **switches)
+    try:
+        whole, window = sequence_of(page, parts, seed), sequence_of(rules, parts, seed)
+    except BadSample:
+        return
+    length = len(window.input_ids)
+    assert 2 <= length <= max_tokens
+    body, ids = whole.input_ids[1:], window.input_ids[1:]
+    places = [start for start in range(len(body)) if body[start : start + length - 1] == ids]
+    assert places
+    assert window.input_ids.count(IMG) == len(window.media) <= max_images
+    if whole.media:
+        assert window.media
+    # Its images come in the page's order, one behind the other.
+    assert any(whole.media[start : start + len(window.media)] == window.media for start in range(len(whole.media) + 1))
+    for token, label, owner in rows(window):
+        assert label == (token if label != NO else NO)
+        assert 0 <= owner <= len(window.media)
+    owners = [owner for _, _, owner in rows(window) if owner]
+    assert owners == sorted(owners)
+    assert [owner for token, _, owner in rows(window) if token == IMG] == list(range(1, len(window.media) + 1))
