@@ -91,7 +91,7 @@ class ImageTransform:
         values = {**transform.__dict__, "fit": fit, "resized": min(height, width)}
         return cls(**values)
 
-    def target(self, size: tuple[int, int] | None = None) -> int:
+    def target(self) -> int:
         """Pixels of the shorter side after resizing, which decoding must not fall below."""
         return self.resized if self.fit is Fit.crop else min(self.height, self.width)
 
@@ -105,7 +105,8 @@ class ImageTransform:
             short = min(height, width)
             # transformers rounds down, as Pillow's thumbnails do
             image = self._resize(image, self.resized * height // short, self.resized * width // short)
-            return functional.center_crop(image, [self.height, self.width])
+            top, left = (image.shape[1] - self.height) // 2, (image.shape[2] - self.width) // 2
+            return image[:, top : top + self.height, left : left + self.width]
         scale = min(self.height / height, self.width / width)
         inner = (max(1, round(height * scale)), max(1, round(width * scale)))
         colour = torch.tensor(self.mean).mul(255).round().to(torch.uint8)

@@ -136,12 +136,11 @@ def _samples(shard: str, stall_s: float) -> Iterator[RawSample]:
     sample = RawSample(shard, "")
     with open_shard(shard, stall_s) as source:
         for name, content in _members(source):
-            if isinstance(content, BadSample) and content.kind == "climbing_path":
-                yield RawSample(shard, name, bad=content)
-                continue
             key, suffix = base_plus_ext(name)
             if key is None:
-                continue  # a README
+                if not isinstance(content, BadSample):
+                    continue  # a README
+                key, suffix = name, ""
             if key != sample.key:
                 if sample.key:
                     yield sample

@@ -70,7 +70,9 @@ class Clip:
             return [picture.decode(target) for picture in self.source[first : first + self.rules.count]]
         try:
             frames = self._decode_file(self.source, rng)
-        except av.FFmpegError as error:
+        except BadSample:
+            raise
+        except Exception as error:  # of FFmpeg and of its wrapper, which trusts what a header says
             raise BadSample("unreadable_video", f"{type(error).__name__}: {error}") from error
         if not frames:
             raise BadSample("unreadable_video", "not a single frame")
@@ -80,7 +82,7 @@ class Clip:
         interval = 1 / self.rules.per_second
         with _opened(content) as container:
             stream = container.streams.video[0]
-            spare = _seconds(container, stream) - (self.rules.count - 1) * interval
+            spare = _seconds(container, stream) - self.rules.count * interval
             start = rng.uniform(0, spare) if spare > 0 else 0.0
             if start > 0:
                 container.seek(int(start * av.time_base))  # to the key frame before it
@@ -100,9 +102,9 @@ def _opened(content: bytes) -> "av.container.InputContainer":
         container = av.open(io.BytesIO(content), mode="r", metadata_errors="ignore")
     except (av.FFmpegError, ValueError) as error:
         raise BadSample("unreadable_video", f"{type(error).__name__}: {error}") from error
-    if not container.streams.video:
+    if not container.streams.video or container.streams.video[0].codec_context is None:
         container.close()
-        raise BadSample("unreadable_video", "a file without a video stream")
+        raise BadSample("unreadable_video", "a file without a video stream that can be decoded")
     container.streams.video[0].thread_type = "NONE"  # one core a worker
     return container
 

@@ -134,7 +134,7 @@ def _mixture(plan: RunPlan, processor: FlamingoProcessor, run: RunFolder) -> Mix
         plan.config,
         plan.batches,
         Tokens(processor.tokenizer, processor.image_token_id, processor.eoc_token_id),
-        ImageTransform.of(processor.image_processor),
+        ImageTransform.of(processor.image_processor, plan.config.model.vision_encoder.fit),
         Place(plan.topology.data_rank, plan.topology.data_ranks),
         run.bad_samples,
     )
