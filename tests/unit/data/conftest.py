@@ -26,7 +26,9 @@ WORDS = ["<unk>", "<pad>", "<s>", "</s>", "a", "red", "blue", "cat", "dog", "<",
 VOCABULARY = {word: index for index, word in enumerate([*WORDS, *map(str, range(300))])}
 
 
-def tokenizer_of(template: str = "<s> $A", special: bool = True) -> PreTrainedTokenizerFast:
+def tokenizer_of(
+    template: str = "<s> $A", special: bool = True, extra: tuple[str, ...] = ("<image>", "<EOC>")
+) -> PreTrainedTokenizerFast:
     """A real tokenizer that puts ``template`` around a text and knows ``<image>`` and ``<EOC>``."""
     backend = Tokenizer(WordLevel(VOCABULARY, unk_token="<unk>"))
     backend.pre_tokenizer = Whitespace()
@@ -36,7 +38,7 @@ def tokenizer_of(template: str = "<s> $A", special: bool = True) -> PreTrainedTo
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, unk_token="<unk>", pad_token="<pad>", bos_token="<s>", eos_token="</s>"
     )
-    tokenizer.add_tokens(["<image>", "<EOC>"], special_tokens=special)
+    tokenizer.add_tokens(list(extra), special_tokens=special)
     return tokenizer
 
 
