@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from ..batch import IGNORED_LABEL, FlamingoBatch
+from .buffers import PixelBuffers
 from .image_transform import ImageTransform
 from .sequence import TokenSequence
 
@@ -12,13 +13,16 @@ from .sequence import TokenSequence
 LENGTH_MULTIPLE = 8
 
 
-def collate(sequences: Sequence[TokenSequence], pad_token_id: int, transform: ImageTransform) -> FlamingoBatch:
+def collate(
+    sequences: Sequence[TokenSequence], pad_token_id: int, transform: ImageTransform, buffers: PixelBuffers
+) -> FlamingoBatch:
     """Pad on the right to the longest sequence, the most images and the most frames (at least one each).
 
     Args:
         sequences: B of them.
         pad_token_id: of the tokenizer.
         transform: normalises the pixels.
+        buffers: for the pixels.
 
     Returns:
         A batch of shapes (B, L) and (B, T, F, C, H, W).
@@ -27,12 +31,14 @@ def collate(sequences: Sequence[TokenSequence], pad_token_id: int, transform: Im
     length = -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
     slots = max(1, *(len(sequence.media) for sequence in sequences))
     frames = max((len(media) for sequence in sequences for media in sequence.media), default=1)
-    pixels = torch.zeros(len(sequences), slots, frames, 3, transform.height, transform.width)
+    pixels = buffers.take(len(sequences), slots, frames, 3, transform.height, transform.width)
     num_frames = torch.zeros(len(sequences), slots, dtype=torch.int64)
     for row, sequence in enumerate(sequences):
         for slot, media in enumerate(sequence.media):
             num_frames[row, slot] = len(media)
             transform.normalise(torch.from_numpy(media).permute(0, 3, 1, 2), pixels[row, slot, : len(media)])
+            pixels[row, slot, len(media) :] = 0
+        pixels[row, len(sequence.media) :] = 0
 
     def pad(values: list[int], filler: int) -> list[int]:
         return values + [filler] * (length - len(values))

@@ -66,4 +66,5 @@ class Decoder:
         target = self.transform.target()
         decoded = [media.decode(target)] if isinstance(media, Picture) else media.decode(target, rng)
         frames = [self.transform.augment(self.transform(frame), *drawn) for frame in decoded]
-        return torch.stack([frame.permute(1, 2, 0) for frame in frames]).numpy()
+        pixels = frames[0].unsqueeze(0) if len(frames) == 1 else torch.stack(frames)  # a picture is not copied
+        return pixels.permute(0, 2, 3, 1).numpy()

@@ -4,7 +4,8 @@ torchvision resizes uint8 with Pillow's own filters, vectorised; the result is w
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy
@@ -88,8 +89,7 @@ class ImageTransform:
         transform._require_same(processor)
         if fit is None or fit is transform.fit:
             return transform
-        values = {**transform.__dict__, "fit": fit, "resized": min(height, width)}
-        return cls(**values)
+        return replace(transform, fit=fit, resized=min(height, width))
 
     def target(self) -> int:
         """Pixels of the shorter side after resizing, which decoding must not fall below."""
@@ -128,9 +128,13 @@ class ImageTransform:
 
     def normalise(self, image: torch.Tensor, out: torch.Tensor) -> None:
         """(..., 3, H, W) uint8 to the encoder's float32, written to ``out``."""
-        scale = 1 / (255 * torch.tensor(self.std))
-        shift = -torch.tensor(self.mean) / torch.tensor(self.std)
-        out.copy_(image).mul_(scale.reshape(3, 1, 1)).add_(shift.reshape(3, 1, 1))
+        scale, shift = self._scale_and_shift
+        out.copy_(image).mul_(scale).add_(shift)
+
+    @cached_property
+    def _scale_and_shift(self) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (self.mean, self.std))
+        return 1 / (255 * std), -mean / std
 
     def _resize(self, image: torch.Tensor, height: int, width: int) -> torch.Tensor:
         if self.resample in FILTERS:

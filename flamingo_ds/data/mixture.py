@@ -8,6 +8,7 @@ from typing import Any
 from ..batch import FlamingoBatch
 from ..config import BatchPlan, ConfigError
 from .bad_samples import KINDS
+from .buffers import PixelBuffers
 from .collate import collate
 from .dataset import ShardDataset
 from .workers import DecodePool
@@ -94,6 +95,7 @@ class Mixture(MixtureOutline):
         super().__init__(plans, weights)
         assert [dataset.name for dataset in datasets] == [plan.dataset for plan in plans]
         self.datasets, self.pool, self.skip = datasets, pool, [tuple(steps) for steps in skip]
+        self.buffers = PixelBuffers()
 
     def __next__(self) -> list[MicroBatch]:
         """The micro-batches of one step of this rank; what is skipped is read and decoded, but not put into batches.
@@ -111,7 +113,8 @@ class Mixture(MixtureOutline):
     def _draw(self, number: int) -> FlamingoBatch:
         dataset, size = self.datasets[number], self.plans[number].micro_batch_size
         decoder = dataset.decoder
-        return collate(list(islice(dataset, size)), decoder.rules.tokenizer.pad_token_id, decoder.transform)
+        sequences = list(islice(dataset, size))
+        return collate(sequences, decoder.rules.tokenizer.pad_token_id, decoder.transform, self.buffers)
 
     def bad_samples(self) -> dict[str, int]:
         """How many samples of each dataset this rank passed over so far, and of each kind; the same keys on all ranks.

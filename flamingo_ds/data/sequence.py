@@ -13,6 +13,7 @@ A page of an image, a text, an image and a text (paper, section 2.4 and appendix
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..batch import IGNORED_LABEL
@@ -76,7 +77,7 @@ class SequenceRules:
         """
         belongs_to_next = rng.random() < self.p_next
         space = " " if rng.random() < self.leading_space else ""
-        prefix = self._prefix()
+        prefix = self._prefix
         body = self._body(document, space)
         room = self.max_tokens - len(prefix)
         start = self._window(body, room, rng) if self.random_window else 0
@@ -133,6 +134,7 @@ class SequenceRules:
             owners.append((ahead if ahead <= total else 0) if belongs_to_next else seen)
         return owners
 
+    @cached_property
     def _prefix(self) -> list[int]:
         """What the tokenizer itself puts before a text (often <bos>): a prompt will start with the same."""
         return [token for token in self.tokenizer("")["input_ids"] if token != self.tokenizer.eos_token_id]

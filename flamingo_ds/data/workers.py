@@ -67,6 +67,10 @@ class DecodePool:
         future: Future[list[Outcome]] = self._pool.submit(_decode, name, samples)
         return future
 
+    def processes(self) -> list[int]:
+        """Numbers of the processes that there are now."""
+        return [] if self._pool is None else list(self._pool._processes)
+
     def close(self) -> None:
         """End the processes."""
         if self._pool is not None:

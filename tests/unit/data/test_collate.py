@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flamingo_ds.data.buffers import PixelBuffers
 from flamingo_ds.data.collate import collate
 from flamingo_ds.data.sequence import TokenSequence
 
@@ -19,7 +20,7 @@ def sequence(length: int, images: int) -> TokenSequence:
 
 
 def test_padding_by_hand():
-    batch = collate([sequence(2, 1), sequence(9, 0)], PAD, TRANSFORM)
+    batch = collate([sequence(2, 1), sequence(9, 0)], PAD, TRANSFORM, PixelBuffers())
     # Nine tokens are rounded up to 16.
     assert batch.input_ids.tolist() == [[1, 2] + [PAD] * 14, [1, 2, 3, 4, 5, 6, 7, 8, 9] + [PAD] * 7]
     assert batch.labels.tolist() == [[-100, 2] + [-100] * 14, [-100, 2, 3, 4, 5, 6, 7, 8, 9] + [-100] * 7]
@@ -33,14 +34,14 @@ def test_padding_by_hand():
 
 def test_a_batch_without_images_has_one_empty_slot():
     # The model's shapes stay the same on every rank, whatever the documents hold.
-    batch = collate([sequence(3, 0)], PAD, TRANSFORM)
+    batch = collate([sequence(3, 0)], PAD, TRANSFORM, PixelBuffers())
     assert batch.pixel_values.shape == (1, 1, 1, *SHAPE)
     assert batch.num_images.tolist() == [0]
 
 
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 4)), min_size=1, max_size=5))
 def test_nothing_is_lost_and_nothing_but_padding_is_added(sizes):
-    batch = collate([sequence(*size) for size in sizes], PAD, TRANSFORM)
+    batch = collate([sequence(*size) for size in sizes], PAD, TRANSFORM, PixelBuffers())
     length = batch.input_ids.shape[1]
     assert length % 8 == 0
     assert 0 <= length - max(tokens for tokens, _ in sizes) < 8
@@ -62,7 +63,7 @@ def test_nothing_is_lost_and_nothing_but_padding_is_added(sizes):
 
 def test_videos_of_different_lengths_are_padded_with_frames_that_count_as_none():
     clip = [TokenSequence([1, 2], [-100, 2], [1, 1], [numpy.full((f, 2, 2, 3), f, numpy.uint8)]) for f in (3, 1)]
-    batch = collate(clip, PAD, TRANSFORM)
+    batch = collate(clip, PAD, TRANSFORM, PixelBuffers())
     assert batch.pixel_values.shape == (2, 1, 3, *SHAPE)
     assert batch.num_frames.tolist() == [[3], [1]]
     assert batch.pixel_values[:, 0, :, 0, 0, 0].round().tolist() == [[3, 3, 3], [1, 0, 0]]

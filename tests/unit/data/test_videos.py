@@ -8,6 +8,7 @@ import pytest
 from flamingo_ds.config import DatasetConfig
 from flamingo_ds.config.schema import SampleFormat
 from flamingo_ds.data.bad_samples import BadSample
+from flamingo_ds.data.buffers import PixelBuffers
 from flamingo_ds.data.collate import collate
 from flamingo_ds.data.decoder import Decoder
 from flamingo_ds.data.documents import reader_of
@@ -77,7 +78,7 @@ def read(members, **switches):
 def test_a_video_and_its_text_become_one_masked_batch():
     long, short = (read({"mp4": video(seconds), "txt": b"a cat"}) for seconds in (8, 3))
     assert len(long.media) == 1
-    batch = collate([long, short], 0, TRANSFORM)
+    batch = collate([long, short], 0, TRANSFORM, PixelBuffers())
     assert batch.pixel_values.shape == (2, 1, 8, 3, 2, 2)
     assert batch.num_frames.tolist() == [[8], [3]]
     assert not batch.pixel_values[1, 0, 3:].any()
