@@ -6,8 +6,8 @@ from math import prod
 import numpy
 import torch
 
-# References to a buffer that nobody else uses: the list's, the loop's, and getrefcount's own argument.
-UNUSED = 3
+# References to a buffer that nobody else uses: the list's, and getrefcount's own argument.
+UNUSED = 2
 
 
 class PixelBuffers:
@@ -23,10 +23,14 @@ class PixelBuffers:
     def take(self, *shape: int) -> torch.Tensor:
         """A tensor of this shape with any content."""
         size = prod(shape)
-        for buffer in self._buffers:
-            if buffer.size >= size and sys.getrefcount(buffer) == UNUSED:
-                return torch.from_numpy(buffer[:size]).view(shape)
+        idle = [number for number in range(len(self._buffers)) if self._idle(number)]
+        for number in idle:
+            if self._buffers[number].size >= size:
+                return torch.from_numpy(self._buffers[number][:size]).view(shape)
         # What lies idle is too small: batches have grown.
-        self._buffers = [buffer for buffer in self._buffers if sys.getrefcount(buffer) > UNUSED]
+        self._buffers = [buffer for number, buffer in enumerate(self._buffers) if number not in idle]
         self._buffers.append(numpy.empty(size, numpy.float32))
         return torch.from_numpy(self._buffers[-1][:]).view(shape)
+
+    def _idle(self, number: int) -> bool:
+        return sys.getrefcount(self._buffers[number]) == UNUSED
