@@ -89,7 +89,7 @@ class Picture:
             return None
         try:
             height, width, space, _ = simplejpeg.decode_jpeg_header(self.content, strict=False)
-        except ValueError:
+        except Exception:  # ValueError, or KeyError of a header that ends too early
             return None  # Pillow's message says more
         if space not in ("YCbCr", "Gray", "RGB"):
             return None
@@ -133,7 +133,7 @@ class Picture:
                 min_factor=reduction,
                 strict=False,
             )
-        except ValueError:
+        except Exception:
             return self._decode_with_pillow()  # it reads more, and its message tells truncation apart
         orientation = self.header.getexif().get(EXIF_ORIENTATION, 1) if b"Exif" in self.content[:4096] else 1
         return pixels if orientation == 1 else upright(pixels, orientation)
