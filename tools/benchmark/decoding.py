@@ -53,8 +53,8 @@ def processor(side: int) -> CLIPImageProcessor:
 def write_shards(folder: Path, files: list[bytes], texts: list[str]) -> None:
     """The same pictures as pairs, and as MMC4 pages with their bytes in the json."""
     with (
-        webdataset.TarWriter(str(folder / "pairs.tar")) as pairs,
-        webdataset.TarWriter(str(folder / "pages.tar")) as pages,
+        webdataset.TarWriter(str(folder / "pairs.tar"), mtime=0) as pairs,
+        webdataset.TarWriter(str(folder / "pages.tar"), mtime=0) as pages,
     ):
         for number, (content, text) in enumerate(zip(files, texts, strict=True)):
             pairs.write({"__key__": f"{number:06}", "jpg": content, "txt": text})
