@@ -43,7 +43,7 @@ check: setup
 # After a change of dependencies in pyproject.toml.
 lock:
 	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
-		--extra demo --extra dev pyproject.toml --output-file requirements.lock
+		--extra demo --extra dev --extra parquet pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf .venv runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -23,6 +23,7 @@ class FlamingoBatch:
         media_ids: (B, L) int64, 1-based index of the image that each token belongs to, 0 for none.
         pixel_values: (B, T, F, C, H, W) float32, normalised.
         num_images: (B,) int64, how many of T are real.
+        num_frames: (B, T) int64, how many of F are real; 0 for an image that is not.
     """
 
     input_ids: torch.Tensor
@@ -31,6 +32,7 @@ class FlamingoBatch:
     media_ids: torch.Tensor
     pixel_values: torch.Tensor
     num_images: torch.Tensor
+    num_frames: torch.Tensor
 
     @classmethod
     def empty(cls) -> "FlamingoBatch":
@@ -43,6 +45,7 @@ class FlamingoBatch:
             media_ids=tokens,
             pixel_values=torch.zeros(0, 0, 0, 0, 0, 0),
             num_images=torch.zeros(0, dtype=torch.int64),
+            num_frames=tokens,
         )
 
     def __len__(self) -> int:

@@ -151,6 +151,7 @@ def tiny_batch(seed: int = 0, dtype: torch.dtype = torch.float32) -> FlamingoBat
         media_ids=(input_ids == IMAGE_ID).cumsum(-1),
         pixel_values=pixels.to(dtype),
         num_images=num_images,
+        num_frames=(torch.arange(2) < num_images[:, None]).long(),
     )
 
 

@@ -36,7 +36,7 @@ from flamingo_ds.config import (
     load_recipe,
     plan_batches,
 )
-from flamingo_ds.config.schema import Precision
+from flamingo_ds.config.schema import Precision, SampleFormat
 from flamingo_ds.parallel.planning.activations import BatchShape
 from flamingo_ds.parallel.planning.costs import Batches, ModelCosts
 from flamingo_ds.parallel.planning.layouts import Candidate, judge, layouts
@@ -153,7 +153,8 @@ def _batches(config: RunConfig, image_size: int) -> Callable[[int], Batches]:
         found = []
         for batch in plan_batches(config, ranks):
             dataset = config.data.datasets[batch.dataset]
-            shape = BatchShape(batch.micro_batch_size, dataset.max_tokens, dataset.max_images, image_size)
+            frames = dataset.frames if dataset.format is SampleFormat.video_text else 1
+            shape = BatchShape(batch.micro_batch_size, dataset.max_tokens, dataset.max_images, image_size, frames)
             found.append((shape, batch.micro_steps))
         return found
 

@@ -26,7 +26,10 @@ def build_processor(config: ModelConfig) -> FlamingoProcessor:
         tokenizer.pad_token = tokenizer.eos_token or EOC_TOKEN
     if context := context_length(language_source.text_config(config.language_model)):
         tokenizer.model_max_length = min(tokenizer.model_max_length, context)
-    return FlamingoProcessor(vision_source.image_processor(config.vision_encoder), tokenizer)
+    fit = config.vision_encoder.fit
+    return FlamingoProcessor(
+        vision_source.image_processor(config.vision_encoder), tokenizer, fit=fit.value if fit else None
+    )
 
 
 @dataclass(frozen=True)

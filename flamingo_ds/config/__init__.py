@@ -4,7 +4,7 @@ from .batches import BatchPlan, plan_batches
 from .deepspeed import DeepSpeedSettings, load_deepspeed_settings
 from .errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError
 from .load import load_recipe, to_yaml
-from .schema import DatasetConfig, ModelConfig, RunConfig
+from .schema import DataConfig, DatasetConfig, ModelConfig, RunConfig
 
 __all__ = [
     "EXIT_BAD_INPUT",
@@ -13,6 +13,7 @@ __all__ = [
     "EXIT_STOPPED",
     "BatchPlan",
     "ConfigError",
+    "DataConfig",
     "DatasetConfig",
     "DeepSpeedSettings",
     "ModelConfig",

@@ -60,7 +60,22 @@ class SampleFormat(StrEnum):
     """What a shard holds."""
 
     interleaved = "interleaved"
+    """Pages of texts and images: our plain layout, OBELICS' or MMC4's."""
     image_text = "image_text"
+    """An image and its caption, as img2dataset writes them."""
+    video_text = "video_text"
+    """A video, or a folder of frames, and its caption."""
+
+
+class Fit(StrEnum):
+    """How a picture that is not square becomes square."""
+
+    crop = "crop"
+    """Its shorter side is resized to the image size, the middle is cut out."""
+    pad = "pad"
+    """Padded with the encoder's mean colour, nothing is cut off (paper, appendix A.3)."""
+    squash = "squash"
+    """Resized without regard to its aspect."""
 
 
 class Precision(StrEnum):
@@ -109,6 +124,8 @@ class VisionEncoderConfig:
     """Keep the class token among the vision tokens."""
     image_size: int | None = None
     """Pixels a side; None: as the encoder was trained. A ViT's position embeddings are interpolated."""
+    fit: Fit | None = None
+    """Of pictures that are not square; None: as the encoder was trained. It holds in training and in the export."""
     architecture: dict[str, Any] | None = None
     """A transformers configuration instead of the one at ``source``, which then gives the image transform alone, or
     CLIP's without it. Weights are drawn at random."""
@@ -179,11 +196,11 @@ class ModelConfig:
 
 @dataclass
 class DatasetConfig:
-    """One dataset of the mixture."""
+    """One dataset of the mixture. The defaults leave the data as it is; docs/data.md tells the paper's values."""
 
     format: SampleFormat = MISSING
     shards: str = MISSING
-    """webdataset tars: a path with braces (``{000..127}``) or a glob."""
+    """webdataset tars: paths, URLs or ``pipe:COMMAND``, with braces (``{000..127}``) or a glob; or a folder of tars."""
     batch_size: int = MISSING
     """Sequences of one optimizer step, over all ranks."""
     micro_batch_size: int | None = None
@@ -196,6 +213,35 @@ class DatasetConfig:
     """N: the images of a page beyond these are left out, with the text after them."""
     shuffle_buffer: int = 1000
     """Samples that are shuffled among themselves; shards are shuffled too."""
+    random_window: bool = False
+    """Of a page longer than L take a random window with an image in it, not the beginning (paper: true)."""
+    p_next: float | None = None
+    """Share of pages whose texts belong to the image after them, not before (paper: 0.5); None: as the model's
+    ``media_rule`` says, so 0 or 1."""
+    eoc_before_image: bool = True
+    """``<EOC>`` before each image but one that begins the page."""
+    eoc_at_end: bool = True
+    """``<EOC>`` at the end of a page or caption."""
+    keep_pages_without_images: bool = False
+    """Learn from pages of text alone; else they are dropped."""
+    min_image_side: int = 0
+    """Pixels: images with a shorter side are not used (paper: 64)."""
+    max_image_aspect: float | None = None
+    """Images with a longer side above this many shorter ones are not used (paper: 3)."""
+    min_similarity: float | None = None
+    """MMC4: images whose similarity to their sentence is lower are not used (OpenFlamingo: 0.24)."""
+    leading_space: float = 0.0
+    """Share of captions that get a space before them (paper: 0.5)."""
+    pack: bool = False
+    """Put several captions into one sequence, each with its image, up to L tokens and N images."""
+    flip: float = 0.0
+    """Share of images that are mirrored left to right. Not where a text says left, or holds letters to read."""
+    colour_jitter: float = 0.0
+    """Brightness, contrast and saturation are each multiplied by a random factor within 1 +- this."""
+    frames: int = 8
+    """Frames of a video; shorter ones are masked."""
+    frames_per_second: float = 1.0
+    """At which they are taken."""
 
 
 @dataclass
@@ -205,6 +251,17 @@ class DataConfig:
     datasets: dict[str, DatasetConfig] = MISSING
     max_bad_share: float = 0.1
     """Stop when more than this share of a dataset's samples is unusable."""
+    workers: int = 0
+    """Processes a rank that decode; 0: the training process itself. The samples and their order stay the same."""
+    skip: list[list[int]] = field(default_factory=list)
+    """Ranges [FIRST, LAST] of data steps that are passed over, as after a loss spike; ``metrics.jsonl`` counts them as
+    ``data_step``, which is ``step`` until something was skipped."""
+    retries: int = 4
+    """How often a shard that cannot be read is opened again, behind the samples that it gave."""
+    retry_wait_s: float = 1.0
+    """Before the first of these; each later one waits twice as long."""
+    stall_s: float = 60.0
+    """A URL or pipe that gives nothing for so many seconds has stalled."""
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from .errors import ConfigError
+from .schema import DatasetConfig
 
 POSITIVE = (
     "model.resampler.depth",
@@ -20,6 +21,7 @@ POSITIVE = (
     "model.gated_cross_attention.head_width",
     "model.gated_cross_attention.feed_forward_multiplier",
     "parallel.pipeline_stages",
+    "data.stall_s",
     "train.max_steps",
     "train.save_every",
     "train.keep_last",
@@ -31,13 +33,35 @@ POSITIVE = (
 )
 AT_LEAST_ZERO = (
     "seed",
+    "data.workers",
+    "data.retries",
+    "data.retry_wait_s",
     "model.resampler.max_frames",
     "model.gated_cross_attention.offset",
     "train.optimizer.weight_decay",
     "train.schedule.warmup_steps",
     "parallel.watchdog_s",
 )
-POSITIVE_OF_DATASET = ("batch_size", "micro_batch_size", "max_images", "shuffle_buffer")
+POSITIVE_OF_DATASET = (
+    "batch_size",
+    "micro_batch_size",
+    "max_images",
+    "shuffle_buffer",
+    "frames",
+    "frames_per_second",
+)
+AT_LEAST_ZERO_OF_DATASET = ("min_image_side", "colour_jitter")
+SHARES_OF_DATASET = ("p_next", "leading_space", "flip")
+# Switches of one format, which would do nothing, unseen, in another.
+ONLY_OF_FORMAT = {
+    "random_window": "interleaved",
+    "p_next": "interleaved",
+    "keep_pages_without_images": "interleaved",
+    "min_similarity": "interleaved",
+    "pack": "image_text",
+    "frames": "video_text",
+    "frames_per_second": "video_text",
+}
 
 
 def validate(recipe: DictConfig) -> None:
@@ -95,6 +119,36 @@ def _datasets(recipe: DictConfig) -> None:
             _number(recipe, f"{prefix}.{key}", minimum=0, strictly=True)
         _number(recipe, f"{prefix}.max_tokens", minimum=1, strictly=True)
         _number(recipe, f"{prefix}.weight", minimum=0, strictly=True)
+        _rules(recipe, name, prefix)
+    _skipped(recipe)
+
+
+def _rules(recipe: DictConfig, name: str, prefix: str) -> None:
+    dataset = recipe.data.datasets[name]
+    for key in AT_LEAST_ZERO_OF_DATASET:
+        _number(recipe, f"{prefix}.{key}", minimum=0, strictly=False)
+    _number(recipe, f"{prefix}.max_image_aspect", minimum=1, strictly=False)
+    for key in SHARES_OF_DATASET:
+        if dataset[key] is not None and not 0 <= dataset[key] <= 1:
+            raise ConfigError(f"{prefix}.{key}", dataset[key], "a share from 0 to 1")
+    if dataset.colour_jitter > 1:
+        raise ConfigError(f"{prefix}.colour_jitter", dataset.colour_jitter, "at most 1")
+    defaults = DatasetConfig()
+    for key, owner in ONLY_OF_FORMAT.items():
+        if dataset.format.value != owner and dataset[key] != getattr(defaults, key):
+            raise ConfigError(f"{prefix}.{key}", dataset[key], f"format: {owner}, not {dataset.format.value}")
+    if dataset.pack and dataset.max_images == 1:
+        raise ConfigError(f"{prefix}.pack", True, "max_images above 1: each packed caption brings its image")
+    rule = recipe.model.media_rule.value
+    if dataset.p_next and rule == "all_previous":
+        raise ConfigError(f"{prefix}.p_next", dataset.p_next, f"0 where model.media_rule is {rule}")
+
+
+def _skipped(recipe: DictConfig) -> None:
+    for index, steps in enumerate(recipe.data.skip):
+        if len(steps) != 2 or not 1 <= steps[0] <= steps[1]:
+            expected = "[FIRST, LAST] with 1 <= FIRST <= LAST, data steps to pass over"
+            raise ConfigError(f"data.skip[{index}]", list(steps), expected)
 
 
 def _number(recipe: DictConfig, key: str, minimum: float, strictly: bool) -> None:

@@ -11,18 +11,46 @@ from ..config import ConfigError
 # Before so many samples a share says nothing.
 ENOUGH_TO_JUDGE = 200
 
+# Every kind there is, so that all ranks report the same counters.
+KINDS = {
+    "truncated_image": "an image or video file ends too early",
+    "unreadable_image": "an image file that no decoder knows",
+    "unreadable_video": "a video file without frames, or that no decoder knows",
+    "too_large_image": "more pixels than any honest picture has: a decompression bomb",
+    "too_small": "an image below min_image_side",
+    "too_long_a_shape": "an image above max_image_aspect",
+    "too_dissimilar": "an image below min_similarity",
+    "no_image": "no image where one should be",
+    "no_text": "no text",
+    "undecodable_text": "text that is not UTF-8",
+    "broken_json": "a page that says nothing, or of no known layout",
+    "missing_pair": "one half of a sample is not there",
+    "no_target": "no token to predict within L",
+    "special_token": "a text that would forge <image> or <EOC>",
+    "climbing_path": "a tar member that wants to lie outside its folder",
+    "too_large_member": "a tar member above 1 GB",
+    "duplicate_member": "two tar members of one name",
+    "broken_tar": "a shard that is damaged, with what lies behind the damage",
+    "missing_shard": "a shard that vanished or stalled, after all retries",
+}
+
 
 class BadSample(Exception):
     """A sample that cannot be used.
 
     Args:
-        kind: short name to count it under.
+        kind: one of ``KINDS``, to count it under.
         reason: for a person.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
+        assert kind in KINDS, kind
         self.kind, self.reason = kind, reason
         super().__init__(f"{kind}: {reason}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It crosses from a worker to the training process."""
+        return BadSample, (self.kind, self.reason)
 
 
 class BadSampleLog:
@@ -39,6 +67,8 @@ class BadSampleLog:
         self.seen = 0
         self.kinds: Counter[str] = Counter()
         self.shards: Counter[str] = Counter()
+        # Images of pages that are good without them.
+        self.left_out: Counter[str] = Counter()
 
     def add(self, shard: str, sample: str, bad: BadSample) -> None:
         """Count one bad sample or shard.
@@ -48,17 +78,7 @@ class BadSampleLog:
         """
         self.kinds[bad.kind] += 1
         self.shards[shard] += 1
-        if self.path is not None:
-            line = {
-                "dataset": self.dataset,
-                "shard": shard,
-                "sample": sample,
-                "kind": bad.kind,
-                "reason": bad.reason,
-            }
-            # One short append a line, so that lines of several ranks do not mix.
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+        self._write(shard, sample, bad.kind, bad.reason)
         share = self.kinds.total() / max(self.seen, 1)
         if self.seen >= ENOUGH_TO_JUDGE and share > self.max_share:
             worst, count = self.shards.most_common(1)[0]
@@ -70,12 +90,30 @@ class BadSampleLog:
                 f"{count} of {self.kinds.total()} are in {worst}; kinds: {kinds}",
             )
 
+    def leave_out(self, kinds: Sequence[str]) -> None:
+        """Count images that a usable page goes without; small ones are many, so no line is written."""
+        self.left_out.update(kinds)
+
     def state_dict(self) -> dict[str, Any]:
         """The counts."""
-        return {"seen": self.seen, "kinds": dict(self.kinds), "shards": dict(self.shards)}
+        return {
+            "seen": self.seen,
+            "kinds": dict(self.kinds),
+            "shards": dict(self.shards),
+            "left_out": dict(self.left_out),
+        }
 
     def load_states(self, states: Sequence[dict[str, Any]]) -> None:
         """Go on counting from the sum of saved counts."""
         self.seen = sum(state["seen"] for state in states)
-        self.kinds = sum((Counter(state["kinds"]) for state in states), Counter())
-        self.shards = sum((Counter(state["shards"]) for state in states), Counter())
+        for name in ("kinds", "shards", "left_out"):
+            # Checkpoints of version 0.1 know no left_out.
+            setattr(self, name, sum((Counter(state.get(name, {})) for state in states), Counter()))
+
+    def _write(self, shard: str, sample: str, kind: str, reason: str) -> None:
+        if self.path is None:
+            return
+        line = {"dataset": self.dataset, "shard": shard, "sample": sample, "kind": kind, "reason": reason}
+        # One short append a line, so that lines of several ranks do not mix.
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")

@@ -1,93 +1,148 @@
 """One dataset of the mixture: its shards to an endless stream of training sequences."""
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+import itertools
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ..config import ConfigError, DatasetConfig
-from ..config.schema import SampleFormat
+from ..config import ConfigError
 from .bad_samples import BadSample, BadSampleLog
-from .documents import Document, read_image_text, read_interleaved
-from .sequence import SequenceRules, TokenSequence
-from .shards import RawSample, expand_shards, read_shard
+from .packing import Packing, join
+from .segments import StreamPosition
+from .sequence import TokenSequence
+from .shards import Patience, RawSample, read_shard
 from .stream import SampleStream
+from .workers import CHUNK, DecodePool, Outcome
 
-READERS: dict[SampleFormat, Callable[[RawSample], Document]] = {
-    SampleFormat.image_text: read_image_text,
-    SampleFormat.interleaved: read_interleaved,
-}
+# A run starts if one of so many samples is usable: else format and shards do not agree, or a rule leaves nothing.
+TRIED_AT_START = 100
+# So many bad samples behind each other end a packed sequence: else a dataset gone bad would be read without end.
+MOST_BAD_WITHIN = 200
+
+
+@dataclass(frozen=True)
+class _Event:
+    """A sample that came out of the pool, with the position behind it."""
+
+    shard: str
+    key: str
+    position: StreamPosition
+    outcome: Outcome
 
 
 class ShardDataset:
-    """Shards -> raw samples -> documents -> sequences, with the position of the first stage as its state.
+    """Shards -> raw samples -> decoded sequences -> packed sequences; its state is the position behind the last given.
 
     Args:
         name: as in the recipe.
-        config: of this dataset.
-        rules: documents to sequences.
-        rank, world_size: whose share.
-        seed: of the order.
-        max_bad_share: see :class:`BadSampleLog`.
-        bad_samples: file for bad samples, or None.
-
-    Raises:
-        ConfigError: missing shards, or a first sample that cannot be used: then format and shards do not agree, and
-            that is better said now than after a night's training.
+        stream: of raw samples.
+        pool: decodes them; the dataset's decoder is registered there under its name.
+        bad: counts what cannot be used.
+        packing: puts several sequences into one; None: not.
+        ahead: samples to have decoded before they are asked for, if the pool has workers.
     """
 
     def __init__(
         self,
         name: str,
-        config: DatasetConfig,
-        rules: SequenceRules,
-        rank: int,
-        world_size: int,
-        seed: int,
-        max_bad_share: float,
-        bad_samples: Path | None,
+        stream: SampleStream,
+        pool: DecodePool,
+        bad: BadSampleLog,
+        packing: Packing | None = None,
+        ahead: int = 0,
     ) -> None:
-        self.name, self.rules, self.read = name, rules, READERS[config.format]
-        self.bad = BadSampleLog(name, max_bad_share, bad_samples)
-        shards = expand_shards(f"data.datasets.{name}.shards", config.shards)
-        self._check_first_sample(shards[0])
-        self.stream = SampleStream(
-            shards, rank, world_size, seed, config.shuffle_buffer, on_error=self._on_broken_shard
-        )
-        self.samples = iter(self.stream)
+        self.name, self.stream, self.pool, self.bad, self.packing = name, stream, pool, bad, packing
+        # Without workers nothing is read ahead, for nobody would decode it meanwhile.
+        self.chunk, self.chunks = (CHUNK, -(-ahead // CHUNK) + 2 * pool.workers) if pool.workers else (1, 1)
+        self.decoder = pool.decoders[name]
+        self.position = StreamPosition()
+        self.sequences = self._packed() if packing else self._single()
 
     def __iter__(self) -> Iterator[TokenSequence]:
         return self
 
     def __next__(self) -> TokenSequence:
-        """The next usable sequence; unusable samples before it are counted and passed over."""
+        """The next sequence; unusable samples before it are counted and passed over.
+
+        Raises:
+            ConfigError: too many samples are bad.
+        """
+        return next(self.sequences)
+
+    def _decoded(self) -> Iterator[_Event]:
+        """Samples in the stream's order, decoded."""
+        samples = self.stream.read(self.position)
+        waiting: deque[tuple[list[tuple[RawSample, StreamPosition]], Any]] = deque()
         while True:
-            sample = next(self.samples)
-            self.bad.seen += 1
-            try:
-                return self.rules(self.read(sample))
-            except BadSample as bad:
-                self.bad.add(sample["__url__"], sample["__key__"], bad)
+            while len(waiting) < self.chunks:
+                chunk = list(itertools.islice(samples, self.chunk))
+                waiting.append((chunk, self.pool.submit(self.name, [sample for sample, _ in chunk])))
+            chunk, pending = waiting.popleft()
+            for (sample, position), outcome in zip(chunk, pending.result(), strict=True):
+                yield _Event(sample.shard, sample.key, position, outcome)
 
-    def _on_broken_shard(self, path: str, error: Exception) -> None:
-        self.bad.add(path, "", BadSample("broken_shard", f"{type(error).__name__}: {error}"))
+    def _single(self) -> Iterator[TokenSequence]:
+        for event in self._decoded():
+            self._pass(event)
+            if isinstance(event.outcome, TokenSequence):
+                yield event.outcome
 
-    def _check_first_sample(self, shard: str) -> None:
-        key = f"data.datasets.{self.name}.shards"
+    def _packed(self) -> Iterator[TokenSequence]:
+        """Sequences filled in the stream's order until the next does not fit, which then begins another one."""
+        assert self.packing is not None
+        packed: TokenSequence | None = None
+        within: list[_Event] = []
+        for event in self._decoded():
+            other = event.outcome
+            full = len(within) > MOST_BAD_WITHIN and isinstance(other, BadSample)
+            if packed is not None and (
+                full or (isinstance(other, TokenSequence) and not self.packing.fits(packed, other))
+            ):
+                for passed in within:
+                    self._pass(passed)
+                yield packed
+                packed, within = None, []
+            if packed is None and isinstance(other, BadSample):
+                self._pass(event)
+                continue
+            within.append(event)
+            if isinstance(other, TokenSequence):
+                packed = other if packed is None else join(packed, other)
 
-        def on_error(error: Exception) -> bool:
-            raise ConfigError(key, shard, f"a readable tar file; {error}") from error
+    def _pass(self, event: _Event) -> None:
+        """What lies up to here is given or passed over: a resumed run goes on behind it."""
+        self.position = event.position
+        self.bad.seen += bool(event.key)  # the rest of a broken shard is no sample
+        if isinstance(event.outcome, BadSample):
+            self.bad.add(event.shard, event.key, event.outcome)
+        else:
+            self.bad.leave_out(event.outcome.left_out)
 
-        sample = next(read_shard(shard, on_error), None)
-        if sample is None:
-            raise ConfigError(key, shard, "a tar file with samples; it has none")
-        try:
-            self.rules(self.read(sample))
-        except BadSample as bad:
-            raise ConfigError(key, f"{shard}:{sample['__key__']}", f"a usable first sample; {bad}") from bad
+    def check_start(self, patience: Patience) -> None:
+        """Try the beginning of the first shard: better said now than after a night's training.
+
+        Raises:
+            ConfigError: the shard cannot be read, or not one sample of many can be used.
+        """
+        key, shard = f"data.datasets.{self.name}.shards", self.stream.shards[0]
+        errors: list[BadSample] = []
+        first: tuple[RawSample, BadSample] | None = None
+        for sample in itertools.islice(read_shard(shard, patience, errors.append), TRIED_AT_START):
+            outcome = self.decoder(sample)
+            if isinstance(outcome, TokenSequence):
+                return
+            first = first or (sample, outcome)
+        if first is not None:
+            expected = f"a usable sample among the first {TRIED_AT_START}; the first: {first[1]}"
+            raise ConfigError(key, f"{shard}:{first[0].key}", expected)
+        if errors:
+            raise ConfigError(key, shard, f"a readable tar file; {errors[0].reason}")
+        raise ConfigError(key, shard, "a tar file with samples; it has none")
 
     def state_dict(self) -> dict[str, Any]:
         """Position and counts, as JSON can hold them."""
-        return {"shards": len(self.stream.shards), "stream": self.stream.state_dict(), "bad": self.bad.state_dict()}
+        return {"shards": len(self.stream.shards), "stream": self.position.state_dict(), "bad": self.bad.state_dict()}
 
     def load_states(self, states: Sequence[dict[str, Any]]) -> None:
         """Go on behind the last sequences that the ranks of a saved run gave out; ``states`` are of all its ranks.
@@ -103,7 +158,7 @@ class ShardDataset:
                 f"{shards} tar files",
                 f"{saved}, as the saved positions count them",
             )
-        self.stream.load_states([state["stream"] for state in states])
+        self.position = self.stream.go_on_from([state["stream"] for state in states])
         # Counts go on too; of another number of ranks each takes over whole logs, so that the sum stays what it was.
         self.bad.load_states([state["bad"] for state in states[self.stream.rank :: self.stream.world_size]])
-        self.samples = iter(self.stream)
+        self.sequences = self._packed() if self.packing else self._single()

@@ -1,91 +1,115 @@
-"""What a shard's sample says: text and images in reading order, whatever its file layout.
+"""A sample's content in reading order: texts, pictures and videos that nobody has decoded yet."""
 
-image_text: ``KEY.txt`` and ``KEY.jpg`` (png, webp), as img2dataset writes them.
-interleaved: ``KEY.json`` with two lists of equal length, ``texts`` and ``images``; at each place one is null and the
-other holds a paragraph or the number of an image, which lies beside it as ``KEY.NUMBER.png`` (jpg, webp).
-"""
-
-import io
 import json
-import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-from PIL import Image
-
+from ..config import DatasetConfig
+from ..config.schema import SampleFormat
 from .bad_samples import BadSample
+from .pictures import Picture, PictureRules
 from .shards import RawSample
+from .videos import Clip
 
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
-# By content, whatever the suffix says; PIL knows more, and would start Ghostscript for a picture from the web.
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-
-Document = list[str | Image.Image]
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
+Part = str | Picture | Clip
 
 
-def read_image_text(sample: RawSample) -> Document:
-    """``[image, text]``.
+@dataclass
+class Document:
+    """What a sample says.
+
+    Attributes:
+        parts: in reading order.
+        joint: between two texts without a picture between them.
+        left_out: kinds of pictures that could not be used, one entry a picture.
+    """
+
+    parts: list[Part]
+    joint: str = ""
+    left_out: list[str] = field(default_factory=list)
+
+    def without(self, part: Part, kind: str) -> "Document":
+        """As if this very picture had not been there."""
+        parts = [other for other in self.parts if other is not part]
+        return Document(parts, self.joint, [*self.left_out, kind])
+
+    def media(self) -> list[Picture | Clip]:
+        """Pictures and videos."""
+        return [part for part in self.parts if not isinstance(part, str)]
+
+    def require_text(self) -> None:
+        """Complain of a document that says nothing.
+
+        Raises:
+            BadSample: ``no_text``.
+        """
+        if not any(isinstance(part, str) and part.strip() for part in self.parts):
+            raise BadSample("no_text", "no text")
+
+
+Reader = Callable[[RawSample], Document]
+
+
+def reader_of(config: DatasetConfig) -> Reader:
+    """The reader of a dataset's format; it raises :class:`BadSample` and nothing else."""
+    from .interleaved import PageReader  # they import what stands above
+    from .pairs import ImageTextReader, VideoTextReader
+
+    rules = PictureRules(config.min_image_side, config.max_image_aspect)
+    if config.format is SampleFormat.image_text:
+        return ImageTextReader(rules)
+    if config.format is SampleFormat.video_text:
+        return VideoTextReader(rules, config.frames, config.frames_per_second)
+    return PageReader(rules, config.min_similarity, config.keep_pages_without_images)
+
+
+def decode_text(content: bytes | None, what: str) -> str:
+    """UTF-8.
 
     Raises:
-        BadSample: no image, no text, or unreadable ones.
+        BadSample: missing or undecodable.
     """
-    text = _decode_text(sample.get("txt")).strip()
-    if not text:
-        raise BadSample("no_text", "no text in the .txt member")
-    return [_find_image(sample, ""), text]
-
-
-def read_interleaved(sample: RawSample) -> Document:
-    """Texts and images in page order.
-
-    Raises:
-        BadSample: a page without images or without text, broken JSON, or a missing or unreadable image.
-    """
-    try:
-        page = json.loads(_decode_text(sample.get("json")))
-        places = list(zip(page["texts"], page["images"], strict=True))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BadSample("broken_json", f"{type(error).__name__}: {error}") from error
-    for text, image in places:
-        _check_place(text, image)
-    if all(image is None for _, image in places):
-        raise BadSample("no_image", "the page names no image")
-    if not any(text is not None and text.strip() for text, _ in places):
-        raise BadSample("no_text", "the page has no text")
-    return [text if image is None else _find_image(sample, f"{image}.") for text, image in places]
-
-
-def _check_place(text: Any, image: Any) -> None:
-    if not (isinstance(text, str) and image is None) and not (text is None and type(image) is int):
-        raise BadSample("broken_json", f"neither one text nor one image number: text {text!r}, image {image!r}"[:200])
-    try:
-        str(text).encode("utf-8")
-    except UnicodeEncodeError as error:  # JSON can write half a surrogate pair, no tokenizer takes it
-        raise BadSample("undecodable_text", str(error)) from error
-
-
-def _decode_text(content: Any) -> str:
     if content is None:
-        raise BadSample("missing_member", "the text or json member is missing")
+        raise BadSample("missing_pair", f"no {what} member")
     try:
-        return bytes(content).decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadSample("undecodable_text", str(error)) from error
 
 
-def _find_image(sample: RawSample, prefix: str) -> Image.Image:
-    for suffix in IMAGE_SUFFIXES:
-        if (content := sample.get(prefix + suffix)) is not None:
-            return _decode_image(content)
-    raise BadSample("missing_member", f"no image member {prefix}{{{','.join(IMAGE_SUFFIXES)}}}")
+def decode_json(content: bytes | None) -> dict[str, Any]:
+    """An object.
 
-
-def _decode_image(content: bytes) -> Image.Image:
+    Raises:
+        BadSample: missing, undecodable or something else.
+    """
     try:
-        with warnings.catch_warnings():
-            # Half of PIL's limit only warns; a training run has no use for such an image either.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(content), formats=IMAGE_FORMATS).convert("RGB")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadSample("too_large_image", str(error)) from error
-    except Exception as error:  # PIL's decoders raise almost anything on hostile bytes, differently in each version
-        raise BadSample("unreadable_image", f"{type(error).__name__}: {error}") from error
+        value = json.loads(decode_text(content, "json"))
+    except (ValueError, RecursionError) as error:
+        raise BadSample("broken_json", f"{type(error).__name__}: {error}") from error
+    if not isinstance(value, dict):
+        raise BadSample("broken_json", f"a {type(value).__name__}, not an object")
+    return value
+
+
+def require_encodable(text: str) -> str:
+    """The text itself.
+
+    Raises:
+        BadSample: JSON can write half a surrogate pair, and no tokenizer takes it.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BadSample("undecodable_text", str(error)) from error
+    return text
+
+
+def find_image(sample: RawSample, prefix: str = "") -> Picture | None:
+    """Member ``PREFIX.jpg`` (png, webp, ...), if it is there."""
+    for suffix in IMAGE_SUFFIXES:
+        if (content := sample.members.get(f"{prefix}.{suffix}" if prefix else suffix)) is not None:
+            return Picture(content)
+    return None

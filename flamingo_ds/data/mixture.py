@@ -6,9 +6,15 @@ from itertools import islice
 from typing import Any
 
 from ..batch import FlamingoBatch
-from ..config import BatchPlan
+from ..config import BatchPlan, ConfigError
+from .bad_samples import KINDS
+from .buffers import PixelBuffers
 from .collate import collate
 from .dataset import ShardDataset
+from .workers import DecodePool
+
+# Of a mixture's saved state; 1 was a mapping of the datasets alone.
+STATE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class MixtureOutline:
 
     def __init__(self, plans: Sequence[BatchPlan], weights: Sequence[float]) -> None:
         self.plans, self.weights = plans, weights
+        self.data_step = 0
 
     def __iter__(self) -> Iterator[list[MicroBatch]]:
         return self
@@ -49,15 +56,22 @@ class MixtureOutline:
         return FlamingoBatch.empty()
 
     def bad_samples(self) -> dict[str, int]:
-        """How many samples of each dataset this rank passed over so far; the same keys on all ranks."""
-        return {f"bad_samples/{plan.dataset}": 0 for plan in self.plans}
+        """How many samples of each dataset this rank passed over, and of each kind; the same keys on all ranks."""
+        return {name: 0 for plan in self.plans for name in _counter_names(plan.dataset)}
+
+    def notes(self) -> list[str]:
+        """What the user may not have meant, a line each."""
+        return []
+
+    def close(self) -> None:
+        """End what works beside training."""
 
     def state_dict(self) -> dict[str, Any]:
         """Every dataset's position, as JSON can hold it."""
         return {}
 
-    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
-        """Go on behind a saved run; ``states`` are of all its ranks that read."""
+    def load_states(self, states: Sequence[dict[str, Any]], step: int) -> None:
+        """Go on behind a saved run; ``states`` are of all its ranks that read, ``step`` its optimizer steps."""
 
 
 class Mixture(MixtureOutline):
@@ -66,7 +80,8 @@ class Mixture(MixtureOutline):
     Args:
         datasets: in the recipe's order.
         plans, weights: see :class:`MixtureOutline`.
-        image_shape: (C, H, W) after the transform.
+        pool: that decodes for the datasets.
+        skip: ranges [first, last] of data steps that are passed over, counted from 1.
     """
 
     def __init__(
@@ -74,33 +89,83 @@ class Mixture(MixtureOutline):
         datasets: Sequence[ShardDataset],
         plans: Sequence[BatchPlan],
         weights: Sequence[float],
-        image_shape: tuple[int, int, int],
+        pool: DecodePool,
+        skip: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__(plans, weights)
         assert [dataset.name for dataset in datasets] == [plan.dataset for plan in plans]
-        self.datasets, self.image_shape = datasets, image_shape
+        self.datasets, self.pool, self.skip = datasets, pool, [tuple(steps) for steps in skip]
+        self.buffers = PixelBuffers()
+
+    def __next__(self) -> list[MicroBatch]:
+        """The micro-batches of one step of this rank; what is skipped is read and decoded, but not put into batches.
+
+        So the steps behind hold exactly the samples that they would have held.
+        """
+        while any(first <= self.data_step + 1 <= last for first, last in self.skip):
+            for dataset, plan in zip(self.datasets, self.plans, strict=True):
+                for _ in islice(dataset, plan.micro_steps * plan.micro_batch_size):
+                    pass
+            self.data_step += 1
+        self.data_step += 1
+        return super().__next__()
 
     def _draw(self, number: int) -> FlamingoBatch:
         dataset, size = self.datasets[number], self.plans[number].micro_batch_size
-        return collate(list(islice(dataset, size)), dataset.rules.tokenizer.pad_token_id, self.image_shape)
+        decoder = dataset.decoder
+        sequences = list(islice(dataset, size))
+        return collate(sequences, decoder.rules.tokenizer.pad_token_id, decoder.transform, self.buffers)
 
     def bad_samples(self) -> dict[str, int]:
-        """How many samples of each dataset this rank passed over so far; the same keys on all ranks."""
-        return {f"bad_samples/{dataset.name}": dataset.bad.kinds.total() for dataset in self.datasets}
+        """How many samples of each dataset this rank passed over so far, and of each kind; the same keys on all ranks.
+
+        The kinds count images too that their page goes without, which the sum does not.
+        """
+        counts = super().bad_samples()
+        for dataset in self.datasets:
+            prefix = f"bad_samples/{dataset.name}"
+            counts[prefix] = dataset.bad.kinds.total()
+            for kind, number in (dataset.bad.kinds + dataset.bad.left_out).items():
+                counts[f"{prefix}/{kind}"] = number
+        return counts
+
+    def notes(self) -> list[str]:
+        """Datasets with fewer shards than ranks."""
+        return [
+            f"note: data.datasets.{dataset.name}: {dataset.stream.world_size} replicas share {shards} shards; some "
+            "read a shard whole to use a part of it. More and smaller shards are faster"
+            for dataset in self.datasets
+            if (shards := len(dataset.stream.shards)) < dataset.stream.world_size
+        ]
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self.pool.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Every dataset's position, as JSON can hold it."""
-        return {dataset.name: dataset.state_dict() for dataset in self.datasets}
+        datasets = {dataset.name: dataset.state_dict() for dataset in self.datasets}
+        return {"version": STATE_VERSION, "data_step": self.data_step, "datasets": datasets}
 
-    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
-        """Go on behind a saved run; ``states`` are of all its ranks that read, in their order.
+    def load_states(self, states: Sequence[dict[str, Any]], step: int) -> None:
+        """Go on behind a saved run; ``states`` are of all its ranks that read, in their order; ``step`` is its step.
 
         As many as now: bit for bit the run that never stopped. Another number: no sample of an epoch is lost or read
         twice, and the sum of the counts of bad samples stays.
 
         Raises:
             KeyError: a dataset that the saved run did not have.
-            ConfigError: a dataset has another number of shards than it had.
+            ConfigError: a dataset has another number of shards than it had, or the state is of a later version.
         """
+        version = states[0].get("version", 1)
+        if version > STATE_VERSION:
+            raise ConfigError("--resume", f"data positions of version {version}", f"at most {STATE_VERSION}; update")
+        # Before version 2 nothing was ever skipped.
+        self.data_step = states[0]["data_step"] if version > 1 else step
+        positions = [state["datasets"] if version > 1 else state for state in states]
         for dataset in self.datasets:
-            dataset.load_states([state[dataset.name] for state in states])
+            dataset.load_states([position[dataset.name] for position in positions])
+
+
+def _counter_names(dataset: str) -> list[str]:
+    return [f"bad_samples/{dataset}", *(f"bad_samples/{dataset}/{kind}" for kind in KINDS)]

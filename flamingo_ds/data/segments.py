@@ -18,7 +18,7 @@ class Segment(NamedTuple):
     skip: int = 0
 
 
-@dataclass
+@dataclass(frozen=True)
 class StreamPosition:
     """Where a stream stands: ``samples`` of segment number ``shard`` are consumed, and all segments before it.
 

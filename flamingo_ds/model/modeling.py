@@ -158,7 +158,7 @@ class FlamingoForConditionalGeneration(FlamingoGeneration, PreTrainedModel, Gene
         if num_images is not None:
             real = torch.arange(slots, device=device) < num_images.unsqueeze(1)
         images = pixel_values[real]
-        lengths = None if num_frames is None else num_frames[real]
+        lengths = None if num_frames is None or frames == 1 else num_frames[real]  # a single frame is always real
         # A batch without images still runs the vision path on one blank, or ranks of ZeRO-3 would wait for one
         # another: every rank must gather the same layers in the same order.
         blank = images.shape[0] == 0

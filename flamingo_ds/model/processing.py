@@ -8,6 +8,7 @@ from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 
 from .chat_template import CHAT_TEMPLATE
+from .picture_fit import fit_picture
 from .prompt_media import IMAGE_TOKEN, VIDEO_PLACE, Frames, frames_of, media_of_prompts
 
 EOC_TOKEN = "<EOC>"
@@ -23,12 +24,25 @@ class FlamingoProcessor(ProcessorMixin):
         inputs = processor(images=[[a, b]], text=["<image>a seven<EOC><image>"])
         inputs = processor(videos=frames, text="<video>Output:")
 
+    Args:
+        image_processor: of the vision encoder.
+        tokenizer: of the language model.
+        chat_template: another than the model's own.
+        fit: how pictures become square, if not as the image processor does it: ``pad``, ``crop`` or ``squash``.
+
     Raises:
         ValueError: a tokenizer that lacks one of the two.
     """
 
-    def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        chat_template: str | None = None,
+        fit: str | None = None,
+    ) -> None:
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
+        self.fit = fit
         tokenizer.padding_side = "left"  # prompts of unequal length are continued at their right end
         known = tokenizer.get_vocab()
         if missing := [token for token in (IMAGE_TOKEN, EOC_TOKEN) if token not in known]:
@@ -88,12 +102,13 @@ class FlamingoProcessor(ProcessorMixin):
 
     def transform(self, image: Any) -> torch.Tensor:
         """One image to (C, H, W), as in training."""
-        return self.image_processor(frames_of(image)[0], return_tensors="pt")["pixel_values"][0]
+        return self._transformed([frames_of(image)[0]])[0]
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of a transformed square image."""
-        height, width = self.transform(Image.new("RGB", (64, 64))).shape[-2:]
+        blank = self.image_processor(Image.new("RGB", (64, 64)), return_tensors="pt")["pixel_values"]
+        height, width = blank.shape[-2:]
         return height, width
 
     def _tokens(self, texts: list[str], rows: list[list[Frames]], padding: Any, kwargs: Any) -> dict[str, torch.Tensor]:
@@ -115,9 +130,15 @@ class FlamingoProcessor(ProcessorMixin):
             name: torch.tensor(values) for name, values in encoded.items() if name in ("input_ids", "attention_mask")
         }
 
+    def _transformed(self, frames: Frames) -> torch.Tensor:
+        """(F, C, H, W)."""
+        if self.fit is not None:
+            frames = [fit_picture(frame, self.fit, self.image_processor) for frame in frames]
+        return self.image_processor(frames, return_tensors="pt")["pixel_values"]
+
     def _pixels(self, rows: list[list[Frames]]) -> dict[str, torch.Tensor]:
         """Media of each text to (B, T, F, C, H, W), short rows and videos padded with zeros."""
-        media = [[self.image_processor(frames, return_tensors="pt")["pixel_values"] for frames in row] for row in rows]
+        media = [[self._transformed(frames) for frames in row] for row in rows]
         sizes = sorted({tuple(item.shape[1:]) for row in media for item in row})
         if len(sizes) > 1:
             raise ValueError(f"images come out in sizes {sizes}; expected one, see the image processor's size and crop")

@@ -234,9 +234,10 @@ class FlamingoStage(nn.Module):
         media_ids: torch.Tensor,
         pixel_values: torch.Tensor,
         num_images: torch.Tensor,
+        num_frames: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         model = self.model
-        media = model.encode_media(pixel_values, num_images)
+        media = model.encode_media(pixel_values, num_images, num_frames)
         first_id = model.config.first_new_token_id
         hidden = embed(model.language_model, model.new_token_embedding, input_ids, first_id)
         return hidden, media, torch.stack([attention_mask, media_ids, labels])

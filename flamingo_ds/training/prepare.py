@@ -10,10 +10,14 @@ from ..checkpoint.pretrained import TokenIds, build_processor, describe_model, s
 from ..checkpoint.same_model import require_same_model
 from ..checkpoint.store import Checkpoint, find_checkpoint
 from ..config import BatchPlan, ConfigError, DeepSpeedSettings, RunConfig, load_recipe
+from ..config.schema import SampleFormat
 from ..config.validate import checkpoint_interval
-from ..data import Mixture, MixtureOutline, SequenceRules, ShardDataset
+from ..data import MixtureOutline, Place, Tokens, build_mixture
+from ..data.image_transform import ImageTransform
+from ..data.tokenizer_check import check_tokenizer
 from ..model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
 from ..model.freeze import FreezeReport
+from ..model.processing import EOC_TOKEN
 from ..parallel import Batches, BatchShape, ParallelPlan, Topology, plan_layout
 from .run_folder import RunFolder
 
@@ -75,6 +79,7 @@ def prepare(plan: RunPlan) -> Prepared:
     processor = build_processor(plan.config.model)
     config = describe_model(plan.config.model, TokenIds.of(processor))
     _check_lengths(plan.config, config)
+    check_tokenizer(processor.tokenizer, processor.image_token, EOC_TOKEN)
     mixture = _mixture(plan, processor, run)
     if checkpoint is not None:
         require_same_model(checkpoint.path, config)
@@ -94,7 +99,8 @@ def prepare(plan: RunPlan) -> Prepared:
         checkpoint_every=checkpoint_interval(parallel.activation_checkpointing),
     )
     initial = InitialWeights(model, plan.config.model, plan.config.seed)
-    return Prepared(processor, model, report, initial, layout, mixture, checkpoint, _notes(plan.config, checkpoint))
+    notes = [*_notes(plan.config, checkpoint), *mixture.notes()]
+    return Prepared(processor, model, report, initial, layout, mixture, checkpoint, notes)
 
 
 def batch_shapes(plan: RunPlan, processor: FlamingoProcessor) -> Batches:
@@ -103,7 +109,8 @@ def batch_shapes(plan: RunPlan, processor: FlamingoProcessor) -> Batches:
     shapes = []
     for batch in plan.batches:
         dataset = plan.config.data.datasets[batch.dataset]
-        shape = BatchShape(batch.micro_batch_size, dataset.max_tokens, dataset.max_images, side)
+        frames = dataset.frames if dataset.format is SampleFormat.video_text else 1
+        shape = BatchShape(batch.micro_batch_size, dataset.max_tokens, dataset.max_images, side, frames)
         shapes.append((shape, batch.micro_steps))
     return shapes
 
@@ -120,38 +127,24 @@ def _check_lengths(recipe: RunConfig, model: FlamingoConfig) -> None:
 
 def _mixture(plan: RunPlan, processor: FlamingoProcessor, run: RunFolder) -> MixtureOutline:
     """The recipe's datasets, this replica's share of them; nothing to read for a pipeline's later stages."""
-    recipe = plan.config.data
-    weights = [dataset.weight for dataset in recipe.datasets.values()]
     if not plan.topology.is_first:
+        weights = [dataset.weight for dataset in plan.config.data.datasets.values()]
         return MixtureOutline(plan.batches, weights)
-    datasets = [
-        ShardDataset(
-            name,
-            dataset,
-            SequenceRules(
-                processor.tokenizer,
-                processor.transform,
-                processor.image_token_id,
-                processor.eoc_token_id,
-                dataset.max_tokens,
-                dataset.max_images,
-            ),
-            plan.topology.data_rank,
-            plan.topology.data_ranks,
-            plan.config.seed,
-            recipe.max_bad_share,
-            run.bad_samples,
-        )
-        for name, dataset in recipe.datasets.items()
-    ]
-    return Mixture(datasets, plan.batches, weights, (3, *processor.image_size))
+    return build_mixture(
+        plan.config,
+        plan.batches,
+        Tokens(processor.tokenizer, processor.image_token_id, processor.eoc_token_id),
+        ImageTransform.of(processor.image_processor, plan.config.model.vision_encoder.fit),
+        Place(plan.topology.data_rank, plan.topology.data_ranks),
+        run.bad_samples,
+    )
 
 
 def _go_on_with_data(mixture: MixtureOutline, checkpoint: Checkpoint) -> None:
     if not (states := checkpoint.data_states()):
         return  # converted from a model: no data has been read yet
     try:
-        mixture.load_states([state["mixture"] for state in states])
+        mixture.load_states([state["mixture"] for state in states], checkpoint.step)
     except KeyError as error:
         raise ConfigError(
             "data.datasets", str(error), f"the datasets that {checkpoint.path.name} was trained on"

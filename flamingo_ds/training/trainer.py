@@ -82,6 +82,7 @@ class Trainer:
                 LOGGER.exception("training failed")
                 raise
             finally:
+                self.mixture.close()
                 self.saver.abandon()  # after an error; else there is none under way
                 self._say_saved()
                 if self.metrics is not None:
@@ -123,10 +124,15 @@ class Trainer:
 
     def _counters(self, micro_batches: list[MicroBatch]) -> dict[str, int]:
         batches = [micro.batch for micro in micro_batches]
+        filled = {f"{kind}/{micro.dataset}": 0 for micro in micro_batches for kind in ("real", "slots")}
+        for micro in micro_batches:
+            filled[f"real/{micro.dataset}"] += micro.batch.num_tokens()
+            filled[f"slots/{micro.dataset}"] += micro.batch.attention_mask.numel()
         return {
             "tokens": sum(batch.num_tokens() for batch in batches),
             "images": sum(int(batch.num_images.sum()) for batch in batches),
             "stop": int(self.stop.requested),
+            **filled,
             **self.mixture.bad_samples(),
         }
 
@@ -137,6 +143,10 @@ class Trainer:
             return
         counters = dict(result.counters)
         del counters["stop"]
+        shares = {
+            f"real_token_share/{name}": counters.pop(f"real/{name}") / max(counters.pop(f"slots/{name}"), 1)
+            for name in result.losses
+        }
         values: dict[str, float] = {
             "loss": result.loss,
             **{f"loss/{name}": loss for name, loss in result.losses.items()},
@@ -146,7 +156,10 @@ class Trainer:
             "tokens_per_s": counters.pop("tokens") / seconds,
             "images_per_s": counters.pop("images") / seconds,
             "memory_gb": memory_gb(),
-            **counters,
+            "data_step": self.mixture.data_step,
+            **shares,
+            # Of the many kinds of bad samples (bad_samples/DATASET/KIND) those that there are.
+            **{name: count for name, count in counters.items() if count or name.count("/") < 2},
         }
         self.metrics.write(step, values)
         self.display.step(step, values)

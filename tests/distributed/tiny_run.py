@@ -109,6 +109,7 @@ def global_batch(step: int, dataset: str, sequences: int = 4, without_images: tu
         media_ids=(ids == IMAGE).cumsum(1),
         pixel_values=torch.randn(sequences, slots, 1, 3, 8, 8, generator=generator),
         num_images=num_images,
+        num_frames=(torch.arange(slots) < num_images[:, None]).long(),
     )
 
 

@@ -132,7 +132,7 @@ def test_another_number_of_ranks_goes_on(road: Road, whole: Path) -> None:
     assert metrics(run)[:30] == metrics(whole)
     assert [line["step"] for line in metrics(run)[30:]] == [31, 32]
     (state,) = (run / "checkpoints/latest/data").glob("*.json")
-    pairs = json.loads(state.read_text())["mixture"]["pairs"]
+    pairs = json.loads(state.read_text())["mixture"]["datasets"]["pairs"]
     assert pairs["bad"]["seen"] == 32 * 4  # of both ranks of the first run, and of this one's steps
 
 

@@ -15,7 +15,7 @@ def describe_machine(root: Path, threads: int) -> dict[str, object]:
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, check=False
     ).stdout.strip()
-    packages = ("torch", "transformers", "open_clip_torch")
+    packages = ("torch", "torchvision", "transformers", "open_clip_torch", "pillow", "simplejpeg")
     return {
         "cpu": cpu,
         "threads": threads,

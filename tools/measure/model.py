@@ -211,4 +211,5 @@ def _batch(shape: BatchShape, seed: int) -> FlamingoBatch:
             shape.sequences, shape.images, shape.frames, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator
         ).half(),
         num_images=torch.full((shape.sequences,), shape.images),
+        num_frames=torch.full((shape.sequences, shape.images), shape.frames),
     )

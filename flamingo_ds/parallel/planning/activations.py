@@ -59,9 +59,9 @@ class BatchShape:
     padded: bool = True
 
     def input_bytes(self, element: int) -> int:
-        """Of the batch itself: four int64 a token, ``num_images``, and pixels of ``element`` bytes."""
+        """Of the batch itself: four int64 a token, ``num_images``, ``num_frames``, and pixels of ``element`` bytes."""
         pixels = self.sequences * self.images * self.frames * 3 * self.image_size**2
-        return 8 * (4 * self.sequences * self.tokens + self.sequences) + element * pixels
+        return 8 * self.sequences * (4 * self.tokens + 1 + self.images) + element * pixels
 
     def example_media_ids(self) -> torch.Tensor:
         """(B, L) on the CPU."""

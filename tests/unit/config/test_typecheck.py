@@ -50,7 +50,7 @@ def test_an_unknown_key_is_refused_with_a_suggestion(load, error_of, override, k
         ("train=3", 3, f"a mapping with the keys {names(TrainConfig)}"),
         ("data.datasets=null", None, "a mapping of names"),
         ("data.datasets.pairs=3", 3, f"a mapping with the keys {names(DatasetConfig)}"),
-        ("data.datasets.pairs.format=video", "video", "one of: interleaved, image_text"),
+        ("data.datasets.pairs.format=video", "video", "one of: interleaved, image_text, video_text"),
         ("model.language_model.trust_remote_code=maybe", "maybe", "true or false"),
         ("model.freeze=3", 3, "a list"),
         ("model.freeze[0].pattern=x", {"0": {"pattern": "x"}}, "a list"),

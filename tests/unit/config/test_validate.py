@@ -33,6 +33,19 @@ def test_counts_may_be_zero_but_not_less(load, error_of, key):
         # One token has nothing to predict.
         ("data.datasets.pairs.max_tokens=1", "a number above 1"),
         ("data.datasets.pairs.weight=0", "a number above 0"),
+        ("data.datasets.pairs.flip=1.5", "a share from 0 to 1"),
+        ("data.datasets.pairs.leading_space=nan", "a share from 0 to 1"),
+        ("data.datasets.pages.p_next=-0.1", "a share from 0 to 1"),
+        ("data.datasets.pairs.colour_jitter=1.1", "at most 1"),
+        ("data.datasets.pairs.colour_jitter=-1", "a number of at least 0"),
+        ("data.datasets.pairs.min_image_side=-1", "a number of at least 0"),
+        ("data.datasets.pairs.max_image_aspect=0.5", "a number of at least 1"),
+        ("data.datasets.pairs.p_next=0.5", "format: interleaved, not image_text"),
+        ("data.datasets.pages.pack=true", "format: image_text, not interleaved"),
+        ("data.datasets.pairs.frames=4", "format: video_text, not image_text"),
+        ("data.skip=[[3]]", "[FIRST, LAST] with 1 <= FIRST <= LAST, data steps to pass over"),
+        ("data.skip=[[1, 2], [5, 4]]", "[FIRST, LAST] with 1 <= FIRST <= LAST, data steps to pass over"),
+        ("data.skip=[[0, 4]]", "[FIRST, LAST] with 1 <= FIRST <= LAST, data steps to pass over"),
         ("parallel.activation_checkpointing=blocks", "off, block, or an integer of at least 1"),
         # Names go into keys of metrics and of this very configuration.
         (
@@ -82,3 +95,13 @@ def test_activation_checkpointing_as_a_number(setting, every):
 def test_activation_checkpointing_that_means_nothing(setting):
     with pytest.raises(ConfigError, match="expected off, block, or an integer of at least 1"):
         checkpoint_interval(setting)
+
+
+def test_packing_needs_room_for_more_images(load, error_of):
+    error = error_of(load, "data.datasets.pairs.pack=true", "data.datasets.pairs.max_images=1")
+    assert error.expected == "max_images above 1: each packed caption brings its image"
+
+
+def test_texts_cannot_belong_to_the_next_image_where_all_before_are_seen(load, error_of):
+    error = error_of(load, "data.datasets.pages.p_next=0.5", "model.media_rule=all_previous")
+    assert (error.key, error.expected) == ("data.datasets.pages.p_next", "0 where model.media_rule is all_previous")

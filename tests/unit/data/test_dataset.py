@@ -13,17 +13,18 @@ from .making import page, pair, picture, write_shards, write_tar
 GOOD = pair("000", "a red cat")
 # One bad sample of each kind, between good ones; the kind is the key of the sample.
 BAD_PAIRS = {
-    "unreadable_image": pair("truncated", image=picture(1, "JPEG")[:200]) + pair("zero_bytes", image=b""),
+    "truncated_image": pair("truncated", image=picture(1, "JPEG")[:-2]),
+    "unreadable_image": pair("zero_bytes", image=b""),
     "undecodable_text": pair("latin", text=b"caf\xe9"),
     "no_text": pair("blank", text=" "),
-    "missing_member": pair("without_text")[:1] + pair("without_image")[1:],
+    "missing_pair": pair("without_text")[:1] + pair("without_image")[1:],
     "too_large_image": pair("bomb", image=picture(1, size=(64, 64))),
 }
 BAD_PAGES = {
     "broken_json": [("broken.json", b"{")],
     "no_image": page("textual", ["a"], [None], []),
     "no_text": page("silent", [None], [0], [picture(1)]),
-    "missing_member": page("absent", [None, "a"], [0, None], []),
+    "missing_pair": page("absent", [None, "a"], [0, None], []),
 }
 
 
@@ -66,18 +67,18 @@ def test_broken_shards_in_the_middle_are_passed_over_and_named(tmp_path, make_da
     shards = write_shards(tmp_path, [4] * 4)
     (tmp_path / "pairs-001.tar").write_bytes(b"garbage" * 200)
     content = (tmp_path / "pairs-002.tar").read_bytes()
-    (tmp_path / "pairs-002.tar").write_bytes(content[: 512 * 8])  # two samples are left
+    (tmp_path / "pairs-002.tar").write_bytes(content[: 512 * 10])  # two samples are left, and half of the third
     log = tmp_path / "bad.jsonl"
     dataset = make_dataset(f"{tmp_path}/pairs-*.tar", log=log, max_bad_share=1.0)
     sequences = media(dataset, 10)
-    while dataset.stream.position.epoch == 0:
+    while dataset.position.epoch == 0:
         next(dataset)
     assert len({tuple(sequence) for sequence in sequences}) == 10
-    lines = [line for line in logged(log)[:2] if line["kind"] == "broken_shard"]
+    lines = [line for line in logged(log)[:2] if line["kind"] == "broken_tar"]
     assert sorted(line["shard"] for line in lines) == shards[1:3]
     assert {line["reason"] for line in lines} == {
         "ReadError: invalid header at byte 0",
-        "ReadError: empty header at byte 4096",
+        "ReadError: empty header at byte 5120",
     }
 
 
@@ -103,8 +104,8 @@ def test_too_many_bad_samples_stop_the_run_and_name_the_worst_shard(tmp_path, ma
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "a readable tar file; empty header at byte 0"),
-        (b"garbage" * 200, "a readable tar file; invalid header at byte 0"),
+        (b"", "a readable tar file; ReadError: empty header at byte 0"),
+        (b"garbage" * 200, "a readable tar file; ReadError: invalid header at byte 0"),
         (bytes(10240), "a tar file with samples; it has none"),
     ],
 )
@@ -116,13 +117,18 @@ def test_a_first_shard_that_cannot_be_read_is_refused_at_once(tmp_path, make_dat
     assert str(caught.value) == f"data.datasets.pairs.shards = {str(path)!r}: expected {expected}"
 
 
-def test_a_first_sample_that_cannot_be_used_is_refused_at_once(tmp_path, make_dataset):
-    path = write_tar(tmp_path / "a.tar", pair("000", image=b"no image") + pair("001"))
+def test_a_beginning_without_a_usable_sample_is_refused_at_once(tmp_path, make_dataset):
+    path = write_tar(tmp_path / "a.tar", pair("000", image=b"no image") + pair("001", image=b"no image"))
     with pytest.raises(ConfigError) as caught:
         make_dataset(str(path))
     assert caught.value.value == f"{path}:000"
-    assert caught.value.expected.startswith("a usable first sample; unreadable_image: UnidentifiedImageError: ")
+    assert caught.value.expected.startswith("a usable sample among the first 100; the first: unreadable_image: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_bad_first_sample_alone_is_no_reason_to_stop(tmp_path, make_dataset):
+    path = write_tar(tmp_path / "a.tar", pair("000", image=b"no image") + pair("001"))
+    assert media(make_dataset(str(path)), 1)
 
 
 def test_a_format_that_does_not_fit_the_shards_is_refused_at_once(tmp_path, make_dataset):
@@ -130,12 +136,12 @@ def test_a_format_that_does_not_fit_the_shards_is_refused_at_once(tmp_path, make
     with pytest.raises(ConfigError) as caught:
         make_dataset(shard, SampleFormat.interleaved)
     assert str(caught.value) == (
-        f"data.datasets.pairs.shards = '{shard}:000': expected a usable first sample; "
-        "missing_member: the text or json member is missing"
+        f"data.datasets.pairs.shards = '{shard}:000': expected a usable sample among the "
+        "first 100; the first: missing_pair: no json member"
     )
 
 
-def test_checking_the_first_sample_writes_nothing_down(tmp_path, make_dataset):
+def test_checking_the_beginning_writes_nothing_down(tmp_path, make_dataset):
     (shard,) = write_shards(tmp_path, [2])
     make_dataset(shard, log=tmp_path / "bad.jsonl")
     assert not (tmp_path / "bad.jsonl").exists()

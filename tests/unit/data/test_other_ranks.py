@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flamingo_ds.data.segments import StreamPosition
 from flamingo_ds.data.stream import SampleStream
 
 from .making import write_shards
@@ -25,29 +26,39 @@ def library():
         yield [list(of_shard) for of_shard in zip(*by_size, strict=True)]
 
 
+class Rank:
+    """A stream with its position, as a dataset keeps it."""
+
+    def __init__(self, stream, position):
+        self.stream, self.position = stream, position
+        self.samples = stream.read(position)
+
+    def __iter__(self):
+        for sample, position in self.samples:
+            epoch = self.stream.order.segments(position, self.stream.rank, self.stream.world_size)[position.shard].epoch
+            self.position = position
+            yield epoch, sample.members["txt"].decode()
+
+
 def start(shards, world_size, buffer, states=None):
-    """The streams of all ranks of a run, from the beginning or from the states of another run."""
-    streams = [SampleStream(shards, rank, world_size, 7, buffer, lambda *_: None) for rank in range(world_size)]
-    if states is not None:
-        for stream in streams:
-            stream.load_states(states)
-    return streams
+    """All ranks of a run, from the beginning or from the states of another run."""
+    streams = [SampleStream(shards, rank, world_size, 7, buffer) for rank in range(world_size)]
+    return [Rank(stream, stream.go_on_from(states) if states else StreamPosition()) for stream in streams]
 
 
-def take(stream, count, counts, last_epoch=10**9):
+def take(rank, count, counts, last_epoch=10**9):
     """Count up to ``count`` samples by epoch; a rank that gets none of a whole epoch ends early, as any run does."""
     try:
-        for sample in itertools.islice(stream, count):
-            epoch = stream.segments()[stream.position.shard].epoch
+        for epoch, text in itertools.islice(rank, count):
             if epoch > last_epoch:
                 return
-            counts[epoch, sample["txt"].decode()] += 1
+            counts[epoch, text] += 1
     except RuntimeError as error:
         assert "no sample in any of" in str(error)
 
 
-def states_of(streams):
-    return json.loads(json.dumps([stream.state_dict() for stream in streams]))
+def states_of(ranks):
+    return json.loads(json.dumps([rank.position.state_dict() for rank in ranks]))
 
 
 runs = st.lists(
@@ -99,9 +110,7 @@ def test_a_stop_among_what_was_dealt_again_is_resumed_exactly(library, stops, ra
         list(itertools.islice(samples, count))
     states = states_of(running)
     for samples, resumed in zip(iterators, start(shards, ranks, buffer, states), strict=True):
-        ours, theirs = (
-            [sample["txt"] for sample in itertools.islice(source, 25)] for source in (samples, iter(resumed))
-        )
+        ours, theirs = ([text for _, text in itertools.islice(source, 25)] for source in (samples, iter(resumed)))
         assert ours == theirs
 
 
@@ -119,8 +128,6 @@ def test_two_segments_of_a_shard_keep_the_order_they_had(library):
     """Two ranks share a shard; one rank reads both halves, each in the order that the two would have had."""
     shards = [library[0][9]]
     streams = start(shards, 2, 3)
-    halves = [
-        [sample["txt"] for sample in itertools.islice(iter(stream), 5 - rank)] for rank, stream in enumerate(streams)
-    ]
+    halves = [[text for _, text in itertools.islice(iter(stream), 5 - rank)] for rank, stream in enumerate(streams)]
     (one,) = start(shards, 1, 3, states_of(start(shards, 2, 3)))
-    assert [sample["txt"] for sample in itertools.islice(iter(one), 9)] == halves[0] + halves[1]
+    assert [text for _, text in itertools.islice(iter(one), 9)] == halves[0] + halves[1]

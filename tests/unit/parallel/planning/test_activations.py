@@ -28,6 +28,7 @@ def batch(dtype: torch.dtype) -> FlamingoBatch:
         media_ids=is_image.cumsum(1),
         pixel_values=torch.randn(4, 4, 1, 3, IMAGE_SIZE, IMAGE_SIZE, dtype=dtype),
         num_images=is_image.sum(1),
+        num_frames=torch.ones(4, 4, dtype=torch.int64),
     )
 
 

@@ -1,0 +1,3 @@
+from ..data.conftest import make_rules
+
+__all__ = ["make_rules"]
