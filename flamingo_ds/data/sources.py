@@ -86,14 +86,23 @@ class _Pipe:
         if not self.ready.select(self.stall_s):
             raise TimeoutError(f"no byte for {self.stall_s:g} s from: {self.command}")
         content = os.read(self.output.fileno(), size)
-        if not content and (code := self.process.wait(self.stall_s)):
-            raise OSError(f"exit code {code} from: {self.command}")
+        if not content:
+            self._require_success()
         return content
+
+    def _require_success(self) -> None:
+        try:
+            code = self.process.wait(self.stall_s)
+        except subprocess.TimeoutExpired:
+            return  # it has closed its output and does something else; what it gave speaks for itself
+        if code:
+            raise OSError(f"exit code {code} from: {self.command}")
 
     def close(self) -> None:
         """End the command, which may be waiting for someone to read on."""
         self.ready.close()
         self.output.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        if self.process.returncode is None:  # else its number may be another's by now
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()

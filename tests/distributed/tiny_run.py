@@ -125,7 +125,8 @@ def micro_batches(
             batch = share[start : start + size]
             if without_images:
                 slots = max(1, int(batch.num_images.max()))
-                batch = replace(batch, pixel_values=batch.pixel_values[:, :slots])
+                shown = batch.num_frames[:, :slots]
+                batch = replace(batch, pixel_values=batch.pixel_values[:, :slots], num_frames=shown)
             cut.append(MicroBatch(dataset, weight, batch))
     return cut
 

@@ -214,5 +214,7 @@ def test_a_run_over_them_ends_well_with_the_right_counts(
     by_kind = Counter((line["dataset"], line["kind"]) for line in lines)
     for (dataset, kind), count in by_kind.items():
         assert last[f"bad_samples/{dataset}/{kind}"] == count
+    assert last["data_step"] == last["step"] == 12
     for dataset in ("pairs", "pages", "videos"):
+        assert 0 < last[f"real_token_share/{dataset}"] <= 1
         assert last[f"bad_samples/{dataset}"] == sum(1 for line in lines if line["dataset"] == dataset)

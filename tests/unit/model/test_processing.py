@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import SiglipImageProcessor
 
 from flamingo_ds.model import FlamingoProcessor
@@ -220,3 +221,18 @@ def test_call_patterns_of_evaluation_harnesses(processor, images):
     assert torch.equal(flat["input_ids"], nested["input_ids"])
     by_kwargs = processor(images, [ONE, TWO], text_kwargs={"padding_side": "right"})
     assert torch.equal(by_kwargs["attention_mask"], flat["attention_mask"].flip(-1))
+
+
+@pytest.mark.parametrize("fit", ["pad", "squash", "crop"])
+def test_another_fit_is_kept_in_an_export(tmp_path, fit):
+    tiny = tiny_processor()
+    processor = FlamingoProcessor(tiny.image_processor, tiny.tokenizer, fit=fit)
+    processor.save_pretrained(tmp_path)
+    loaded = FlamingoProcessor.from_pretrained(tmp_path)
+    assert loaded.fit == fit
+    wide = Image.new("RGB", (80, 20), (255, 0, 0))
+    assert torch.equal(loaded.transform(wide), processor.transform(wide))
+    inputs = loaded(images=[wide], text="<image>")
+    assert torch.equal(inputs["pixel_values"][0, 0, 0], processor.transform(wide))
+    # Of a wide red picture padding leaves mean colour above and below; the others are red throughout.
+    assert (abs(float(processor.transform(wide)[0, 0].mean())) < 0.1) == (fit == "pad")
