@@ -12,7 +12,7 @@ from yaml import MarkedYAMLError, YAMLError
 
 from .errors import ConfigError
 from .schema import RunConfig
-from .typecheck import check_types
+from .typecheck import COMMAND_LINE, check_types
 from .validate import validate
 
 
@@ -32,7 +32,9 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: unknown key, wrong type or value, missing key, no such recipe.
     """
-    merged = OmegaConf.merge(OmegaConf.structured(RunConfig), _read(name_or_file), _overrides(overrides))
+    recipe, given = _read(name_or_file), _overrides(overrides)
+    _take_out_datasets(recipe, given)
+    merged = OmegaConf.merge(OmegaConf.structured(RunConfig), recipe, given)
     assert isinstance(merged, DictConfig)
     _resolve(merged)
     missing = sorted(OmegaConf.missing_keys(merged))
@@ -85,8 +87,17 @@ def _overrides(overrides: Sequence[str]) -> DictConfig:
             content = OmegaConf.from_dotlist([override])
         except (YAMLError, OmegaConfBaseException) as error:
             raise ConfigError(key, value, f"a YAML value; {_one_line(error)} (command line)") from error
-        merged = OmegaConf.merge(merged, _checked(content, "command line"))
+        merged = OmegaConf.merge(merged, _checked(content, COMMAND_LINE))
     return merged
+
+
+def _take_out_datasets(recipe: DictConfig, overrides: DictConfig) -> None:
+    """``data.datasets.NAME=null`` on the command line: a run without this dataset of the recipe."""
+    given, known = (OmegaConf.select(content, "data.datasets") or {} for content in (overrides, recipe))
+    for name in [name for name in given if given[name] is None]:
+        if name not in known:
+            raise ConfigError(f"data.datasets.{name}", None, f"a dataset of the recipe: {', '.join(map(str, known))}")
+        del given[name], known[name]
 
 
 def _checked(content: DictConfig, origin: str) -> DictConfig:

@@ -21,6 +21,9 @@ SCALARS: dict[type, tuple[Any, str]] = {
 }
 
 
+COMMAND_LINE = "command line"
+
+
 def check_types(content: Any, origin: str, hint: Any = RunConfig, key: str = "") -> None:
     """Compare plain, unresolved content with the schema, in the order in which it is written.
 
@@ -47,6 +50,8 @@ def check_types(content: Any, origin: str, hint: Any = RunConfig, key: str = "")
         _require(isinstance(content, Mapping), key, content, "a mapping of names", origin)
         for name, value in content.items():
             _require(isinstance(name, str), key, name, "names that are texts", origin)
+            if value is None and origin == COMMAND_LINE:
+                continue  # it is taken out
             check_types(value, origin, get_args(hint)[1], f"{key}.{name}")
     elif get_origin(hint) in (list, tuple):
         _check_list(content, origin, hint, key)

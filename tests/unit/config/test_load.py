@@ -195,3 +195,12 @@ def test_the_recipe_s_own_freeze_rows_come_behind_the_preset_s(load):
 def test_a_choice_that_is_none(load, key):
     with pytest.raises(ConfigError, match=f"model.{key} = 'otter': expected one of: "):
         load(f"model.{key}=otter")
+
+
+def test_a_dataset_of_the_recipe_is_taken_out(load, error_of):
+    mine = "data.datasets.mine={format: image_text, shards: mine.tar, batch_size: 2}"
+    config = load("data.datasets.pages=null", "data.datasets.pairs=null", mine)
+    assert list(config.data.datasets) == ["mine"]
+    error = error_of(load, "data.datasets.other=null")
+    assert (error.key, error.expected) == ("data.datasets.other", "a dataset of the recipe: pairs, pages")
+    assert error_of(load, "data.datasets.pages=null", "data.datasets.pairs=null").expected == "at least one dataset"
