@@ -47,12 +47,7 @@ def check_types(content: Any, origin: str, hint: Any = RunConfig, key: str = "")
     if is_dataclass(hint):
         _check_dataclass(content, origin, hint, key)
     elif get_origin(hint) is dict:
-        _require(isinstance(content, Mapping), key, content, "a mapping of names", origin)
-        for name, value in content.items():
-            _require(isinstance(name, str), key, name, "names that are texts", origin)
-            if value is None and origin == COMMAND_LINE:
-                continue  # it is taken out
-            check_types(value, origin, get_args(hint)[1], f"{key}.{name}")
+        _check_names(content, origin, get_args(hint)[1], key)
     elif get_origin(hint) in (list, tuple):
         _check_list(content, origin, hint, key)
     elif isinstance(hint, EnumType):
@@ -72,6 +67,14 @@ def _check_dataclass(content: Any, origin: str, hint: Any, key: str) -> None:
         if name not in hints:
             raise ConfigError(full_key, value, f"a known key ({origin}); {_suggestion(key, str(name), list(hints))}")
         check_types(value, origin, hints[name], full_key)
+
+
+def _check_names(content: Any, origin: str, hint: Any, key: str) -> None:
+    _require(isinstance(content, Mapping), key, content, "a mapping of names", origin)
+    for name, value in content.items():
+        _require(isinstance(name, str), key, name, "names that are texts", origin)
+        if value is not None or origin != COMMAND_LINE:  # there null takes it out
+            check_types(value, origin, hint, f"{key}.{name}")
 
 
 def _check_list(content: Any, origin: str, hint: Any, key: str) -> None:
