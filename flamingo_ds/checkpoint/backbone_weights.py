@@ -10,9 +10,10 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
-from .mapped_file import DamagedFileError, MappedFile
+from .mapped_file import MappedFile
 from .random_states import drawing_on_cpu
 from .stored_tensor import StoredTensor
+from .tensor_header import DamagedFileError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # A vision tower may lie inside a whole CLIP or SigLIP.

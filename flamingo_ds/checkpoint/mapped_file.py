@@ -2,18 +2,16 @@
 
 The library's own reader maps a file privately and writable, which the kernel counts as memory that the process may come
 to need (RLIMIT_DATA, strict overcommit): a node with less memory than the backbone could not even open it.
-
-A file is eight bytes of length, a JSON header of that length, and the tensors' bytes one behind the other.
 """
 
-import json
 import mmap
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
+
+from .tensor_header import LENGTH_BYTES, read_header
 
 DTYPES = {
     "F64": torch.float64,
@@ -29,12 +27,6 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-LENGTH_BYTES = 8
-MAX_HEADER_BYTES = 100_000_000
-
-
-class DamagedFileError(ValueError):
-    """Not a whole safetensors file; the message says why."""
 
 
 class MappedFile(Mapping[str, torch.Tensor]):
@@ -83,35 +75,3 @@ class MappedFile(Mapping[str, torch.Tensor]):
     def dtype(self, name: str) -> torch.dtype:
         """Of a tensor."""
         return DTYPES[self.header[name]["dtype"]]
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """Name -> dtype, shape and offsets of every tensor, and ``__metadata__`` where there is some; no tensor is read.
-
-    Raises:
-        OSError: the file cannot be read.
-        DamagedFileError: it is no safetensors file, or not as long as its header says.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
-        if not 0 < length <= min(size - LENGTH_BYTES, MAX_HEADER_BYTES):
-            raise DamagedFileError(f"{path.name} is no safetensors file")
-        try:
-            header: dict[str, Any] = json.loads(file.read(length))
-            entries = [entry for name, entry in header.items() if name != "__metadata__"]
-            for entry in entries:
-                _check_entry(entry)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedFileError(f"{path.name} has a damaged header") from error
-    end = LENGTH_BYTES + length + max((entry["data_offsets"][1] for entry in entries), default=0)
-    if size != end:
-        raise DamagedFileError(f"{path.name} has {size:,} bytes; its header says {end:,}")
-    return header
-
-
-def _check_entry(entry: Mapping[str, Any]) -> None:
-    """One tensor's line must make sense alone, so that nothing is read past its bytes."""
-    begin, end = entry["data_offsets"]
-    if not 0 <= begin <= end or end - begin != DTYPES[entry["dtype"]].itemsize * torch.Size(entry["shape"]).numel():
-        raise ValueError(entry)

@@ -10,6 +10,9 @@ FORMAT = 2
 LATEST = "latest"
 ABOUT = "checkpoint.json"
 STEP = "step"  # key in the metadata of a tensor file
+# Of a published folder.
+WEIGHTS, INDEX, MANIFEST = "model.safetensors", "model.safetensors.index.json", "manifest.json"
+OPENFLAMINGO = "checkpoint.pt"
 STATE_KINDS = ("weight", "exp_avg", "exp_avg_sq")
 _STEP = re.compile(r"step-(\d{8,})")
 

@@ -27,10 +27,11 @@ import torch
 
 from ..config import ConfigError
 from .json_files import read_json
-from .mapped_file import DamagedFileError, MappedFile
+from .mapped_file import MappedFile
 from .names import ABOUT, FORMAT, LATEST, data_name, latest_checkpoint, random_name
 from .random_states import set_random_states
 from .tensor_files import StateFiles, TensorFiles
+from .tensor_header import DamagedFileError
 
 
 class Checkpoint:

@@ -13,8 +13,9 @@ import torch
 
 from ..config import ConfigError
 from .json_files import read_json
-from .mapped_file import DamagedFileError, MappedFile
+from .mapped_file import MappedFile
 from .names import STATE_KINDS, STEP, index_name
+from .tensor_header import DamagedFileError
 
 
 class TensorFiles(Mapping[str, torch.Tensor]):

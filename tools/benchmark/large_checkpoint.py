@@ -13,10 +13,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from flamingo_ds.checkpoint.conversion.folder import WEIGHTS
 from flamingo_ds.checkpoint.conversion.new_checkpoint import Target, write_checkpoint
 from flamingo_ds.checkpoint.conversion.outputs import Output, asked_for
 from flamingo_ds.checkpoint.conversion.shards import write_shard
+from flamingo_ds.checkpoint.names import WEIGHTS
 from flamingo_ds.checkpoint.stored_tensor import StoredTensor
 from flamingo_ds.config import DatasetConfig, ModelConfig, RunConfig
 from flamingo_ds.config.schema import (

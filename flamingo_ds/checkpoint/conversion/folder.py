@@ -20,12 +20,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from ...config import ConfigError
 from ..files import OLD_SUFFIX, PARTIAL_SUFFIX, beside, discard, finish_file, put_in_place, readable_mode, write_json
+from ..names import INDEX, MANIFEST, WEIGHTS
 from ..stored_tensor import StoredTensor
 from .outputs import Output
 from .shards import file_bytes, write_shard
 
-PLAN, MANIFEST = "plan.json", "manifest.json"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PLAN = "plan.json"
 
 
 @dataclass(frozen=True)

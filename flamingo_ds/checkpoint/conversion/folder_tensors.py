@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ...config import ConfigError
-from ..mapped_file import DamagedFileError, MappedFile
+from ..mapped_file import MappedFile
+from ..tensor_header import DamagedFileError
 
 
 class FolderTensors(Mapping[str, torch.Tensor]):

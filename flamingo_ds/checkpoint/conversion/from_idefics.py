@@ -24,8 +24,9 @@ from ...model.prompt_media import IMAGE_TOKEN
 from ...parallel import parameters_on_meta
 from ..files import complete_or_absent
 from ..idefics_names import idefics_table
+from ..names import WEIGHTS
 from ..stored_tensor import StoredTensor
-from .folder import WEIGHTS, require_free
+from .folder import require_free
 from .folder_tensors import FolderTensors
 from .idefics_config import recipe_keys_of, text_of, vision_of
 from .new_checkpoint import Target, is_checkpoint, write_checkpoint

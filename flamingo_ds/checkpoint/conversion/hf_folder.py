@@ -8,7 +8,7 @@ from transformers import GenerationConfig
 from ...config import to_yaml
 from ...model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
 from ..model_card import model_card
-from .folder import MANIFEST
+from ..names import MANIFEST
 from .source_checkpoint import SourceCheckpoint
 
 AUTO_CLASSES = ("AutoModel", "AutoModelForImageTextToText", "AutoModelForMultimodalLM")

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..mapped_file import DTYPES, LENGTH_BYTES
+from ..mapped_file import DTYPES
+from ..tensor_header import LENGTH_BYTES
 from .outputs import Output
 
 ALIGNMENT = 8

@@ -14,6 +14,7 @@ from .. import language_source
 from ..backbone_weights import HEAD
 from ..files import beside, complete_or_absent, finish_file, readable_mode
 from ..model_card import openflamingo_card
+from ..names import OPENFLAMINGO
 from ..openflamingo_names import openflamingo_table
 from ..stored_tensor import StoredTensor
 from .folder import require_free, write_manifest
@@ -21,8 +22,6 @@ from .hf_folder import RECIPE, is_export
 from .openflamingo_rules import TOKENS, require_openflamingo
 from .source_checkpoint import TRAINED, SourceCheckpoint
 from .to_hf import ExportOptions
-
-CHECKPOINT = "checkpoint.pt"
 
 
 def export_openflamingo(path: Path, out: Path, dtype: torch.dtype = torch.float32) -> Path:
@@ -62,7 +61,7 @@ def export_openflamingo_folder(path: Path, out: Path, options: ExportOptions) ->
     require_free(out, is_export)
     source = SourceCheckpoint.open(path)
     with complete_or_absent(out) as partial:
-        state = _write(source, partial / CHECKPOINT, options.dtype or torch.float32)
+        state = _write(source, partial / OPENFLAMINGO, options.dtype or torch.float32)
         write_manifest(partial, state, source.about(TRAINED))
         card = openflamingo_card(source.checkpoint, source.recipe, source.config)
         (partial / "README.md").write_text(card, encoding="utf-8")

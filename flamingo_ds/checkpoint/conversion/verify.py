@@ -12,12 +12,12 @@ from transformers import AutoModelForImageTextToText
 
 from ...config import ConfigError
 from ...model import FlamingoConfig, FlamingoForConditionalGeneration
+from ..names import MANIFEST, OPENFLAMINGO
 from ..store import Checkpoint
-from .folder import MANIFEST, describe
+from .folder import describe
 from .folder_tensors import load_pickle
 from .source_checkpoint import EVERYTHING
 from .to_idefics import idefics_inputs
-from .to_openflamingo import CHECKPOINT
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    if (folder / CHECKPOINT).is_file():
-        yield from load_pickle(folder / CHECKPOINT)["model_state_dict"].items()
+    if (folder / OPENFLAMINGO).is_file():
+        yield from load_pickle(folder / OPENFLAMINGO)["model_state_dict"].items()
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="pt") as file:

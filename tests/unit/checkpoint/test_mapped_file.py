@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 
-from flamingo_ds.checkpoint.mapped_file import DTYPES, DamagedFileError, MappedFile
+from flamingo_ds.checkpoint.mapped_file import DTYPES, MappedFile
 from flamingo_ds.checkpoint.stored_tensor import CHUNK_ELEMENTS, StoredTensor
+from flamingo_ds.checkpoint.tensor_header import ITEM_BYTES, DamagedFileError
 
 
 def test_every_dtype_and_shape_is_as_the_library_reads_it(tmp_path):
@@ -28,6 +29,7 @@ def test_every_dtype_and_shape_is_as_the_library_reads_it(tmp_path):
         assert (found.dtype, found.shape) == (tensor.dtype, tensor.shape) == (file.dtype(name), file.shape(name))
         assert torch.equal(found.float(), tensor.float()), name
     assert "missing" not in file
+    assert {name: dtype.itemsize for name, dtype in DTYPES.items()} == ITEM_BYTES
     with pytest.raises(KeyError):
         file["missing"]
 

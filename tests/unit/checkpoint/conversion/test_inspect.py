@@ -1,6 +1,9 @@
 """What a path is and what is broken in it, from headers alone."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,8 @@ from flamingo_ds.checkpoint.conversion.inspect import inspect
 from flamingo_ds.checkpoint.conversion.to_hf import ExportOptions, export_checkpoint
 from flamingo_ds.checkpoint.names import shard_name
 from flamingo_ds.config import ConfigError
+
+ROOT = Path(__file__).parents[4]
 
 
 def test_a_checkpoint(saved):
@@ -95,3 +100,13 @@ def test_anything_else(tmp_path):
     (tmp_path / "checkpoint.json").write_text(json.dumps([1]))
     with pytest.raises(ConfigError, match="a JSON object"):
         inspect(tmp_path)
+
+
+def test_an_answer_does_not_wait_for_torch(saved):
+    """Its import alone takes seconds."""
+    script = (
+        "import sys; from pathlib import Path; from flamingo_ds.checkpoint.conversion.inspect import inspect;"
+        "assert not inspect(Path(sys.argv[1])).problems; assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(saved.path)], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
