@@ -104,8 +104,9 @@ def idefics_inputs(batch: Mapping[str, torch.Tensor], image_token_id: int) -> di
 def _renamed(source: SourceCheckpoint, outputs: list[Output], rows: int) -> list[Output]:
     """Under their names; fused projections apart, grouped keys and values repeated, rows for all of their tokens."""
     table, text = idefics_table(source.config.gated_block_indices), source.config.text_config
-    matrices = {id(module.weight) for module in (source.model.get_input_embeddings(), _head(source))}
-    vocabulary = {name for name, parameter in source.model.named_parameters() if id(parameter) in matrices}
+    model = source.model
+    matrices = {id(module.weight) for module in (model.get_input_embeddings(), model.get_output_embeddings())}
+    vocabulary = {name for name, parameter in model.named_parameters() if id(parameter) in matrices}
     groups = text.num_attention_heads // text.num_key_value_heads
     renamed = []
     for output in outputs:
@@ -123,10 +124,6 @@ def _renamed(source: SourceCheckpoint, outputs: list[Output], rows: int) -> list
             ]
             renamed += blocks
     return renamed
-
-
-def _head(source: SourceCheckpoint) -> torch.nn.Module:
-    return source.model.get_output_embeddings()
 
 
 def _with_rows(output: Output, rows: int) -> Output:
