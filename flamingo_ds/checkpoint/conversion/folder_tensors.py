@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 
@@ -47,15 +48,17 @@ class FolderTensors(Mapping[str, torch.Tensor]):
 
 
 def load_pickle(path: Path) -> dict[str, Any]:
-    """A dictionary that torch saved, its tensors mapped; nothing in the file is run.
+    """A dictionary that torch saved, its tensors mapped (read, in a file of before torch 1.6); nothing in it is run.
 
     Raises:
         ConfigError: it is not there, damaged, no dictionary, or holds more than tensors and plain values.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except UnpicklingError as error:  # torch's text invites to run what it refused
-        raise ConfigError("file", str(path), "tensors and plain values alone; other pickles are not read") from error
+        raise ConfigError(
+            "file", str(path), "a whole file of torch.save with nothing but tensors and plain values"
+        ) from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError("file", str(path), f"a whole file of torch.save; {reason}") from error

@@ -105,11 +105,10 @@ def _model_folder(path: Path) -> Report:
 def _openflamingo(path: Path) -> Report:
     import torch
 
-    try:
-        content = torch.load(path, map_location="meta", weights_only=True, mmap=True)
-    except Exception as error:  # whatever a damaged or foreign file makes torch say
-        raise ConfigError("PATH", str(path), f"an OpenFlamingo .pt that torch reads safely: {error}") from error
-    state = content.get("model_state_dict", content) if isinstance(content, dict) else {}
+    from .folder_tensors import load_pickle
+
+    content = load_pickle(path)
+    state = content.get("model_state_dict", content)
     names = [str(name).removeprefix("module.") for name in state]
     if not any(name.startswith(("perceiver.", "lang_encoder.")) for name in names):
         raise ConfigError("PATH", str(path), "an OpenFlamingo .pt with perceiver and lang_encoder weights")
