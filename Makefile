@@ -20,8 +20,9 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/python tools/demo/run.py
 
+# Two files of tests side by side; the longest come first.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 # Other projects' code to compare with, in a folder that nothing but tests/parity and the benchmark looks into.
 peers: .venv/peers/ready

@@ -31,17 +31,17 @@ def start(function: Callable[..., Any], *arguments: Any) -> multiprocessing.proc
     """A process that calls a function of an importable module."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    # The server is a new interpreter; it shall import this tree.
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), before)))
+    before = dict(os.environ)
+    # For the server, a new interpreter: it shall import this tree, and have large tensors in pages of their own, so
+    # that what is freed is given back and memory can be measured.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), before.get("PYTHONPATH"))))
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
     try:
         process = context.Process(target=function, args=arguments, daemon=True)
         process.start()
     finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+        os.environ.clear()
+        os.environ.update(before)
     return process
 
 

@@ -20,7 +20,7 @@ class Pools:
         self.pools: dict[int, WorkerPool] = {}
         self.trained: dict[tuple[int, Layout, range], Outcome] = {}
 
-    def run(self, ranks: int, function: Callable[..., Any], *arguments: Any, timeout: float = 240.0) -> list[Any]:
+    def run(self, ranks: int, function: Callable[..., Any], *arguments: Any, timeout: float = 500.0) -> list[Any]:
         """Call ``function(*arguments)`` on so many ranks; see :meth:`WorkerPool.run`."""
         if ranks not in self.pools:
             self.pools[ranks] = WorkerPool(ranks)

@@ -71,14 +71,14 @@ def test_one_rank_stops_all(pools: Pools) -> None:
 
 
 def test_a_rank_without_images_does_not_hang_zero3(pools: Pools) -> None:
-    first, second = pools.run(2, without_images_on_one_rank, timeout=60)
+    first, second = pools.run(2, without_images_on_one_rank)
     assert first == second
     assert first[1] < first[0]
 
 
 @pytest.mark.parametrize("shard_frozen", [False, True])
 def test_stages_without_images_do_not_hang(pools: Pools, shard_frozen: bool) -> None:
-    first, *others = pools.run(4, without_images, Layout(stages=2, shard_frozen=shard_frozen), timeout=60)
+    first, *others = pools.run(4, without_images, Layout(stages=2, shard_frozen=shard_frozen))
     assert all(other == first for other in others)
     assert first[1] < first[0]
     assert first[3] < first[2]

@@ -43,7 +43,7 @@ def mixed_kinds() -> list[str]:
 
 
 def test_a_late_rank_is_named(pools: Pools) -> None:
-    late, waiting = pools.run(2, enter_late, timeout=60)
+    late, waiting = pools.run(2, enter_late)
     line, _, stack = waiting[0].partition("\n")
     assert line.startswith("watchdog: rank 1 has waited 1 s at step 42 in forward of pages (entry 1); ")
     assert line.endswith("; behind: rank 0 at step 42 in reading data (entry 0)")
@@ -54,6 +54,6 @@ def test_a_late_rank_is_named(pools: Pools) -> None:
 
 
 def test_mixed_kinds_are_named_on_both_ranks(pools: Pools) -> None:
-    for rank, lines in enumerate(pools.run(2, mixed_kinds, timeout=60)):
+    for rank, lines in enumerate(pools.run(2, mixed_kinds)):
         other = f"rank {1 - rank} in forward of {'pairs' if rank == 0 else 'pages'}"
         assert f"; in another kind of batch at the same entry: {other}; all ranks must run the same kinds" in lines[0]

@@ -204,7 +204,7 @@ def test_a_run_over_them_ends_well_with_the_right_counts(
         *("train.max_steps=12", "model.resampler.max_frames=2"),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [json.loads(line) for line in (run / "bad_samples.jsonl").read_text().splitlines()]
     found = Counter((line["dataset"], Path(line["shard"]).name, line["sample"], line["kind"]) for line in lines)

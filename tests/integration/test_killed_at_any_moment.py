@@ -26,7 +26,7 @@ KILLS = 32
 STEPS, SAVE_EVERY, KEEP_LAST, KEEP_EVERY = 180, 3, 2, 60
 # What depends on the clock and on memory, not on the training.
 MEASURED = ("tokens_per_s", "images_per_s", "memory_gb")
-LIFE_SECONDS = 180.0
+LIFE_SECONDS = 500.0
 
 
 def start(road: Road, run: Path, *more: str) -> BaseProcess:

@@ -23,10 +23,9 @@ from flamingo_ds.config import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 
 from .. import killing
 from .conftest import Road
-from .test_stop_and_resume import DEEPSPEED, ROOT, finish, load_kind, metrics, start, wait_for_steps
+from .test_stop_and_resume import DEEPSPEED, PATIENCE, ROOT, finish, load_kind, metrics, start, wait_for_steps
 
 KINDS = ("weight", "exp_avg", "exp_avg_sq", "reference")
-LIFE_SECONDS = 120.0
 ZERO3 = ("--deepspeed_config", str(ROOT / "ds_configs/zero3.json"))
 PIPELINE = ("parallel.pipeline_stages=2",)
 SHARDED = (*PIPELINE, "parallel.shard_frozen=true")
@@ -63,7 +62,7 @@ def start_ranks(road: Road, run: Path, ranks: int, more: Sequence[str]) -> list[
 
 def end_ranks(processes: list[BaseProcess], run: Path, code: int = EXIT_DONE) -> str:
     for process in processes:
-        process.join(LIFE_SECONDS)
+        process.join(PATIENCE)
     codes = [process.exitcode for process in processes]
     for process in processes:
         process.kill()
@@ -144,7 +143,7 @@ def test_interrupted_pipeline_goes_on_bit_for_bit(road: Road, pipeline: Path) ->
     process = start(launcher(road, run))
     wait_for_steps(run, 2)
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=PATIENCE)
     stopped = json.loads((run / "checkpoints/latest/checkpoint.json").read_text())["step"]
     assert 2 <= stopped < 12, output
     assert "flamingo_ds/" not in output.replace(str(run), ""), output

@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 DEEPSPEED = Path(sys.executable).parent / "deepspeed"
 # What depends on the clock and on memory, not on the training.
 MEASURED = ("tokens_per_s", "images_per_s", "memory_gb")
+# Far more than any run here takes, also on a machine with other work; below pytest's own limit.
+PATIENCE = 500.0
 
 
 def command(road: Road, *more: str) -> list[str]:
@@ -47,7 +49,11 @@ def start(arguments: Sequence[str]) -> "subprocess.Popen[str]":
 
 def finish(arguments: Sequence[str]) -> str:
     process = start(arguments)
-    output, _ = process.communicate(timeout=240)
+    try:
+        output, _ = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert process.returncode == 0, output
     return output
 
@@ -66,13 +72,13 @@ def load_kind(checkpoint: Path, kind: str) -> dict[str, torch.Tensor]:
 
 
 def wait_for_steps(run: Path, steps: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         path = run / "metrics.jsonl"
         if path.exists() and path.read_text().count("\n") >= steps:
             return
         time.sleep(0.05)
-    raise AssertionError(f"no {steps} steps in 120 s")
+    raise AssertionError(f"no {steps} steps in {PATIENCE} s")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +114,7 @@ def test_interrupt_saves_and_the_resumed_run_is_the_same_bit_for_bit(road: Road,
     process = start(command(road, f"run_dir={run}"))
     wait_for_steps(run, 3)
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C on a terminal: the launcher and all ranks get it
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=PATIENCE)
     stopped = json.loads((run / "checkpoints/latest/checkpoint.json").read_text())["step"]
     assert 3 <= stopped < 30, output
     # DeepSpeed 0.19.8's launcher answers Ctrl-C with a traceback and an exit code of its own; none of it may be ours,
@@ -141,7 +147,7 @@ def test_a_single_process_stops_with_exit_code_85(road: Road) -> None:
     process = start([sys.executable, "-m", "flamingo_ds.train", "--recipe", str(road.recipe), f"run_dir={run}"])
     wait_for_steps(run, 1)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == EXIT_STOPPED, output
     assert "stopped on SIGTERM; go on with --resume" in output
     assert "Traceback" not in output, output
@@ -149,7 +155,7 @@ def test_a_single_process_stops_with_exit_code_85(road: Road) -> None:
 
 def test_a_mistake_ends_the_launcher_with_exit_code_2_and_one_line(road: Road) -> None:
     process = start(command(road, f"run_dir={road.folder / 'never'}", "data.datasets.pairs.batch_size=5"))
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, output
     said = [line for line in output.splitlines() if line.startswith("error:")]
     assert said == ["error: data.datasets.pairs.batch_size = 5: expected a multiple of the 2 ranks"]
