@@ -37,7 +37,7 @@ from flamingo_ds.config import (
     plan_batches,
 )
 from flamingo_ds.config.schema import Precision, SampleFormat
-from flamingo_ds.parallel.planning.activations import BatchShape
+from flamingo_ds.parallel.planning.batch_shape import BatchShape
 from flamingo_ds.parallel.planning.costs import Batches, ModelCosts
 from flamingo_ds.parallel.planning.layouts import Candidate, judge, layouts
 from flamingo_ds.parallel.planning.memory import MASTER_AND_MOMENTS, Buffers, Layout

@@ -1,6 +1,6 @@
 """What a layout will need and where a pipeline is best cut, told from the model alone: nothing is run or timed."""
 
-from .activations import BatchShape
+from .batch_shape import BatchShape
 from .costs import Batches, ModelCosts
 from .memory import Buffers, Layout, RankMemory
 from .rank_memory import data_parallel_memory

@@ -8,11 +8,9 @@ that predict something.
 """
 
 import copy
-import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 from unittest.mock import patch
 
@@ -20,8 +18,6 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import cross_entropy
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from ...model import FlamingoForConditionalGeneration, attention
 from ...model.chunked_cross_entropy import applies_to, chunked_cross_entropy
@@ -31,60 +27,9 @@ from ...model.new_tokens import embed
 from ...model.vision_encoder import encode_images
 from ..activation_checkpointing import recompute_blocks
 from ..stage import PassThrough
-from .repeated import put_back, take_out_repeated
-
-
-@dataclass(frozen=True)
-class BatchShape:
-    """A micro-batch of one rank.
-
-    Attributes:
-        sequences: B.
-        tokens: L.
-        images: T, all real.
-        image_size: pixels a side.
-        frames: F.
-        media_ids: (B, L) 1-based image of each token; None: the images stand evenly in the text.
-        targets: N; None: every token behind the first.
-        padded: whether some sequence has padding, so that the LM builds a mask.
-    """
-
-    sequences: int
-    tokens: int
-    images: int
-    image_size: int
-    frames: int = 1
-    media_ids: tuple[tuple[int, ...], ...] | None = None
-    targets: int | None = None
-    padded: bool = True
-
-    def input_bytes(self, element: int) -> int:
-        """Of the batch itself: four int64 a token, ``num_images``, ``num_frames``, and pixels of ``element`` bytes."""
-        pixels = self.sequences * self.images * self.frames * 3 * self.image_size**2
-        return 8 * self.sequences * (4 * self.tokens + 1 + self.images) + element * pixels
-
-    def example_media_ids(self) -> torch.Tensor:
-        """(B, L) on the CPU."""
-        if self.media_ids is not None:
-            return torch.tensor(self.media_ids)
-        row = torch.arange(self.tokens) * self.images // self.tokens + 1
-        return row.expand(self.sequences, -1)
-
-
-@dataclass
-class PartBytes:
-    """One part of the model, a micro-batch.
-
-    Attributes:
-        kept: bytes from the part's forward to its backward pass, its output among them.
-        forward: the most bytes at any moment of its forward pass, above what was there before.
-        backward: the same of its backward pass, above what earlier parts and itself keep; the gradients of parameters
-            as temporary copies only, as they are added to what is there.
-    """
-
-    kept: int = 0
-    forward: int = 0
-    backward: int = 0
+from .batch_shape import BatchShape
+from .repeated import take_out_repeated
+from .tally import PartBytes, Tally
 
 
 @dataclass(frozen=True)
@@ -133,7 +78,7 @@ def count_activations(
         _without_contents(ready, dtype)
         inputs = _Inputs(ready, shape, dtype)
         weights = [*ready.parameters(), *ready.buffers()]
-        tally = _Tally([*weights, *(weight.grad for weight in weights), *vars(inputs).values()])
+        tally = Tally([*weights, *(weight.grad for weight in weights), *vars(inputs).values()])
         with tally, _marked(ready, tally):
             loss = _forward(ready, shape, inputs, tally)
             tally.enter("head", backward=True)
@@ -189,9 +134,7 @@ class _Inputs:
         return shape.sequences * (shape.tokens - 1) if shape.targets is None else shape.targets
 
 
-def _forward(
-    model: FlamingoForConditionalGeneration, shape: BatchShape, inputs: _Inputs, tally: "_Tally"
-) -> torch.Tensor:
+def _forward(model: FlamingoForConditionalGeneration, shape: BatchShape, inputs: _Inputs, tally: Tally) -> torch.Tensor:
     """As the model's own, but for boolean indexing, whose sizes depend on contents."""
     tally.enter("vision")
     latents = _encode(model, shape, inputs)
@@ -263,7 +206,7 @@ def _loss_head(model: FlamingoForConditionalGeneration, inputs: _Inputs, chunked
 
 
 @contextmanager
-def _marked(model: FlamingoForConditionalGeneration, tally: "_Tally") -> Iterator[None]:
+def _marked(model: FlamingoForConditionalGeneration, tally: Tally) -> Iterator[None]:
     """Tell the tally when a block begins and ends, forward and backward."""
     named: list[tuple[str, nn.Module]] = [(f"gated/{name}", m) for name, m in model.gated_cross_attention.items()]
     blocks = enumerate(decoder_blocks(model.language_model))
@@ -291,69 +234,6 @@ def _marked(model: FlamingoForConditionalGeneration, tally: "_Tally") -> Iterato
     for name, module in named:
         watch(name, module)
     yield
-
-
-class _Tally(TorchDispatchMode):
-    """Bytes of living storages, and the peaks of each part; ``there`` are tensors that do not count."""
-
-    def __init__(self, there: Iterable[torch.Tensor | None]) -> None:
-        super().__init__()
-        self.live = 0
-        self.passes: dict[tuple[str, bool], list[int]] = {}  # (part, backward) -> start, peak, end
-        self.current: list[int] | None = None
-        self.is_backward = False
-        self.known = {tensor.untyped_storage()._cdata for tensor in there if tensor is not None}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        outputs = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(outputs):
-            if isinstance(leaf, torch.Tensor):
-                self._count(leaf.untyped_storage())
-        return outputs
-
-    def enter(self, part: str | None, backward: bool = False) -> None:
-        """What follows belongs to a part, until the next call."""
-        if self.is_backward and not backward and part is not None:
-            return  # a block that is computed again belongs to its own backward pass
-        self.is_backward = backward
-        if self.current is not None:
-            self.current[2] = self.live
-        self.current = None if part is None else self.passes.setdefault((part, backward), [self.live, self.live, 0])
-
-    def parts(self, stand_ins: Mapping[int, int], depth: int) -> tuple[dict[str, PartBytes], int]:
-        """Parts and peak of the whole model, see :class:`ActivationBytes`.
-
-        Behind a block that was taken out everything stands higher by what that block would have kept.
-        """
-        kept = {name: end - start for (name, backward), (start, _, end) in self.passes.items() if not backward}
-        below = dict(zip(kept, accumulate(kept.values(), initial=0), strict=False))
-        found: dict[str, PartBytes] = {}
-        height = peak = 0
-        for name, counted in put_back(kept, stand_ins, depth).items():
-            part = found[name] = PartBytes(kept[counted])
-            for backward in (False, True):
-                start, highest, _ = self.passes.get((counted, backward), (0, 0, 0))
-                peak = max(peak, highest + height - below[counted])
-                if backward:
-                    part.backward = highest - start
-                else:
-                    part.forward = highest - start
-            height += part.kept
-        return found, peak
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self.known or not storage.nbytes():
-            return
-        self.known.add(key)
-        self.live += storage.nbytes()
-        if self.current is not None:
-            self.current[1] = max(self.current[1], self.live)
-        weakref.finalize(storage, self._forget, key, storage.nbytes())
-
-    def _forget(self, key: int, size: int) -> None:
-        self.known.discard(key)
-        self.live -= size
 
 
 def _fused_attention(query: Any, key: Any, value: Any, attn_mask: Any = None, *_: Any, **__: Any) -> torch.Tensor:

@@ -7,7 +7,8 @@ import torch
 
 from ...model import FlamingoForConditionalGeneration
 from ...model.flops import PartFlops, count_flops, vision_flops
-from .activations import ActivationBytes, BatchShape, count_activations
+from .activations import ActivationBytes, count_activations
+from .batch_shape import BatchShape
 from .parts import PartSizes, part_sizes, tied_sizes
 
 Batches = Sequence[tuple[BatchShape, int]]  # a rank's micro-batches of a step: shape, how many

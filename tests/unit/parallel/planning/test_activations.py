@@ -11,7 +11,8 @@ from torch.profiler import ProfilerActivity, profile
 from flamingo_ds.batch import IGNORED_LABEL, FlamingoBatch
 from flamingo_ds.model import FlamingoForConditionalGeneration
 from flamingo_ds.parallel.activation_checkpointing import recompute_blocks
-from flamingo_ds.parallel.planning.activations import BatchShape, count_activations
+from flamingo_ds.parallel.planning.activations import count_activations
+from flamingo_ds.parallel.planning.batch_shape import BatchShape
 from tests.tiny import FAMILIES, IMAGE_ID, IMAGE_SIZE, tiny_flamingo, tiny_text_config
 
 SHAPE = BatchShape(sequences=4, tokens=48, images=4, image_size=IMAGE_SIZE, padded=False, targets=4 * 44)
