@@ -40,12 +40,14 @@ REMINDER=
 stop() { # SIGNAL
   [[ -z $STOPPING ]] || return 0
   STOPPING=$1
-  say "$1: all ranks are told to save and to stop"
-  # Again and again: a rank that is still starting hears nothing. To the steps only, this script is not meant.
-  while :; do scancel --signal=USR1 "$SLURM_JOB_ID" || true; sleep 10; done &>/dev/null &
+  say "$1: all ranks save and stop"
+  [[ $1 == USR1 ]] || return 0 # TERM reaches ranks by itself
+  # Again and again: a rank that is still starting hears nothing. In good time: scancel waits for a job that is ending,
+  # and would then signal its next start.
+  while :; do timeout 3 scancel --signal=USR1 "$SLURM_JOB_ID"; sleep 10; done &>/dev/null &
   REMINDER=$!
 }
-trap 'stop USR1' USR1 # before the time limit and before a preemption
+trap 'stop USR1' USR1 # before the time limit, and before a preemption
 trap 'stop TERM' TERM # scancel, scontrol requeue, preemption, the time limit itself
 
 run() { # COMMAND...: its exit code. In the background, since bash hears no signal while it waits for the foreground
@@ -77,8 +79,8 @@ mkdir -p "$LOGS"
 [[ ! -e $RUN_DIR/stop ]] || end 85 "not started: $RUN_DIR/stop is there; remove it to go on"
 [[ $SLURM_TASKS_PER_NODE != *,* ]] ||
   end 2 "uneven nodes ($SLURM_TASKS_PER_NODE ranks): ask for them with --nodes and --ntasks-per-node"
-[[ ${SLURM_GPUS_ON_NODE:-$SLURM_NTASKS_PER_NODE} == "$SLURM_NTASKS_PER_NODE" ]] ||
-  end 2 "$SLURM_NTASKS_PER_NODE ranks a node on $SLURM_GPUS_ON_NODE GPUs: --ntasks-per-node and --gpus-per-node differ"
+((${SLURM_GPUS_ON_NODE:-$SLURM_NTASKS_PER_NODE} >= SLURM_NTASKS_PER_NODE)) ||
+  end 2 "$SLURM_NTASKS_PER_NODE ranks on the $SLURM_GPUS_ON_NODE GPUs of a node: see --ntasks-per-node, --gpus-per-node"
 say "$SLURM_JOB_NUM_NODES nodes ($SLURM_JOB_NODELIST), $SLURM_NTASKS_PER_NODE ranks each, behind step $(last_step)"
 
 # ---- preflight: bad nodes are left out
