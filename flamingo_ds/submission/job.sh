@@ -1,5 +1,6 @@
 # ----------------------------------------------------------------------------------------------------------------------
-# Nothing below needs an edit. Exit codes: 0 done, 1 failed, 2 wrong configuration, 85 stopped behind a whole checkpoint.
+# Nothing below needs an edit. Exit codes: 0 done, 1 failed, 2 wrong configuration, 85 stopped behind a whole checkpoint,
+# 86 the same by RUN_DIR/stop.
 
 export PYTHONPATH=$CODE${PYTHONPATH:+:$PYTHONPATH} PYTHONSAFEPATH=1 # the snapshot, whatever the folder of submission holds
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-}                # srun does not take it over by itself since 22.05
@@ -76,7 +77,7 @@ mkdir -p "$LOGS"
 ((REQUEUE == 0 || STARTS > 1)) || : >"$FAILURES" # a new job has not failed yet; one of a chain inherits
 [[ ! -e $RUN_DIR/finished ]] || end 0 "nothing to do: $RUN_DIR/finished is there"
 [[ $(tail -n 1 "$FAILURES" 2>/dev/null) != "gave up" ]] || end 1 "not started: an earlier job of this chain gave up"
-[[ ! -e $RUN_DIR/stop ]] || end 85 "not started: $RUN_DIR/stop is there; remove it to go on"
+[[ ! -e $RUN_DIR/stop ]] || end 86 "not started: $RUN_DIR/stop is there; remove it to go on"
 [[ $SLURM_TASKS_PER_NODE != *,* ]] ||
   end 2 "uneven nodes ($SLURM_TASKS_PER_NODE ranks): ask for them with --nodes and --ntasks-per-node"
 ((${SLURM_GPUS_ON_NODE:-$SLURM_NTASKS_PER_NODE} >= SLURM_NTASKS_PER_NODE)) ||
@@ -85,10 +86,11 @@ say "$SLURM_JOB_NUM_NODES nodes ($SLURM_JOB_NODELIST), $SLURM_NTASKS_PER_NODE ra
 
 # ---- preflight: bad nodes are left out
 
-if ((PREFLIGHT_SECONDS)); then
+if ((${#PREFLIGHT[@]})); then
   code=0
-  run timeout --signal=KILL "$PREFLIGHT_SECONDS" srun "${SRUN[@]}" --job-name=preflight \
-    --output="$LOGS/preflight-%N-%t.log" --open-mode=append "$PYTHON" "$CODE/launchers/preflight.py" "$RUN_DIR" || code=$?
+  run srun "${SRUN[@]}" --job-name=preflight --time="$PREFLIGHT_MINUTES" \
+    --output="$LOGS/preflight-%N-%t.log" --open-mode=append \
+    "$PYTHON" "$CODE/launchers/preflight.py" --run-dir "$RUN_DIR" "${PREFLIGHT[@]}" || code=$?
   if ((code)) && [[ -z $STOPPING ]]; then
     bad=$("$PYTHON" -m flamingo_ds.launching.bad_nodes "$LOGS/preflight-$SLURM_JOB_ID.json") || bad=
     [[ -n $bad ]] || end 1 "preflight failed (exit code $code) and names no node; see $LOGS/preflight-*.log"
@@ -101,22 +103,24 @@ fi
 
 # ---- training
 
+# USR1 would end what has not asked for it yet: ranks while Python starts, and torchrun and deepspeed at any time.
+SHIELD=(bash -c "trap '' USR1; exec \"\$@\"" shield)
 code=0
 [[ -n $STOPPING ]] || run srun "${SRUN[@]}" --job-name=train --output="$LOGS/%N-%t.log" --open-mode=append \
-  "${TRAIN[@]}" || code=$?
+  "${SHIELD[@]}" "${TRAIN[@]}" || code=$?
 
 # ---- what now?
 
 step=$(last_step)
-[[ ! -e $RUN_DIR/finished ]] || end 0 "done at step $step"
-[[ ! -e $RUN_DIR/stop ]] || end 85 "stopped at step $step by $RUN_DIR/stop; remove it and submit again to go on"
+code=$("$PYTHON" -m flamingo_ds.launching.exit_code "$RUN_DIR" "$code") || code=1 # what the ranks say of it counts
+((code)) || end 0 "done at step $step"
+((code != 86)) || end 86 "stopped at step $step by $RUN_DIR/stop; remove it and submit again to go on"
 if [[ $STOPPING == TERM && $(state JobState) != TIMEOUT ]]; then # SLURM knows whether it queues the job again
-  ((code == 85)) || end "${code/#0/1}" "ended by SLURM at step $step, exit code $code"
+  ((code == 85)) || end "$code" "ended by SLURM at step $step, exit code $code"
   end 85 "stopped at step $step"
 fi
 ((code != 85)) || requeue 85 "stopped at step $step"
 ((code != 2)) || end 2 "wrong configuration; see $LOGS"
-((code)) || code=1 # srun returns 0 where it started nothing, and an agent that was killed
 if [[ $(tail -n 1 "$FAILURES" 2>/dev/null) == "$step" ]]; then
   echo "gave up" >>"$FAILURES"
   end "$code" "failed again at step $step, exit code $code; see $LOGS"

@@ -1,12 +1,13 @@
 """The batch file: what was asked for as ``#SBATCH`` lines and variables, then the same script for every job."""
 
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
 from ..errors import ConfigError
-from .schema import LaunchConfig, Starter
+from .schema import LaunchConfig, Preflight, Starter
 
 STARTERS = {
     Starter.srun: "a task a rank",
@@ -90,8 +91,8 @@ def _variables(launch: LaunchConfig, training: Sequence[str], places: JobPlaces)
     yield f"REQUEUE={int(launch.requeues)}             # 1: queue again when stopped, preempted or failed"
     yield f"MAX_RESTARTS={launch.max_restarts}        # after failures, and never twice at the same step"
     yield f"MAX_EXCLUSIONS={launch.max_exclusions}      # of nodes that the preflight found bad"
-    seconds = launch.preflight_s if launch.preflight else 0
-    yield f"PREFLIGHT_SECONDS={seconds} # that it may take; 0: none"
+    yield f"PREFLIGHT_MINUTES={math.ceil(launch.preflight_s / 60) + 2}   # for its step"
+    yield f"PREFLIGHT=({' '.join(_preflight(launch))}) # options of launchers/preflight.py; empty: none"
     yield from (f"export {name}={shlex.quote(value)}" for name, value in launch.environment.items())
     if launch.modules:
         names = " ".join(map(shlex.quote, launch.modules))
@@ -102,6 +103,15 @@ def _variables(launch: LaunchConfig, training: Sequence[str], places: JobPlaces)
     yield "TRAIN=("
     yield from (f"  {argument}" for argument in _training(launch, training))
     yield ")"
+
+
+def _preflight(launch: LaunchConfig) -> Iterator[str]:
+    if launch.preflight is not Preflight.none:
+        yield f"--time-limit {launch.preflight_s}"
+        if launch.gpus_per_node:
+            yield f"--gpus-per-node {launch.gpus_per_node}"
+        if launch.preflight is Preflight.quick:
+            yield "--without-collectives"
 
 
 def _srun(launch: LaunchConfig) -> Iterator[str]:

@@ -18,6 +18,16 @@ class Starter(StrEnum):
     """A task a node, the deepspeed launcher, which starts the node's ranks."""
 
 
+class Preflight(StrEnum):
+    """What is looked at on every node before training."""
+
+    full = "full"
+    """Versions, GPUs, clock, disk, and a reduction over all ranks."""
+    quick = "quick"
+    """The same without importing torch: no GPUs, no reduction."""
+    none = "none"
+
+
 @dataclass
 class ContainerConfig:
     """Handed to srun as ``--container-*``, for clusters with pyxis; the batch file itself runs outside."""
@@ -70,8 +80,8 @@ class LaunchConfig:
     python: str = sys.executable
     """Interpreter that all nodes see, or within the container."""
     container: ContainerConfig = field(default_factory=ContainerConfig)
-    preflight: bool = True
-    """Check all nodes before training, and put bad ones aside."""
+    preflight: Preflight = Preflight.full
+    """Look at all nodes before training, and leave bad ones out."""
     preflight_s: int = 300
     """A preflight that takes longer has failed."""
     max_exclusions: int = 2

@@ -164,13 +164,15 @@ class Cluster:
             into = ["nsenter", "-t", str(self.inits["head"]), "--net", "ip", "link", "show", "eth0"]
             wait_until(lambda: subprocess.run(into, capture_output=True).returncode == 0, "the head has a network")
         else:
+            # The kernel takes the plug of a crashed node away when it finds the time.
+            self._switch(f"link delete port-{machine}", check=False)
             self._switch(f"link add port-{machine} type veth peer name eth0 netns {self.inits[machine]}")
             self._switch(f"link set port-{machine} master eth0 up")
 
-    def _switch(self, change: str) -> None:
+    def _switch(self, change: str, check: bool = True) -> None:
         """Change the head's network, to which all nodes are plugged; processes keep their numbers of outside."""
         into = ["nsenter", "-t", str(self.inits["head"]), "--net"]
-        subprocess.run([*into, "ip", *change.split()], check=True)
+        subprocess.run([*into, "ip", *change.split()], check=check, capture_output=True)
 
     def _find_init(self, machine: str) -> bool:
         """unshare starts a helper first; the machine's first process is its child that runs the script."""

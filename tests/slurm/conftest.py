@@ -7,12 +7,12 @@ import pytest
 
 from .cluster import Cluster, why_not
 
-NODES = 8
+NODES = 16
 
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Eight nodes with eight GPUs each, which are none. ``REQUIRE_SLURM=1`` makes a failure of what would be a skip."""
+    """Sixteen nodes of eight GPUs each, which are none. ``REQUIRE_SLURM=1`` makes a failure of what would be a skip."""
     if reason := why_not():
         if os.environ.get("REQUIRE_SLURM") == "1":
             pytest.fail(f"REQUIRE_SLURM=1, but no SLURM for tests: {reason}")

@@ -11,11 +11,14 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 
-from flamingo_ds.errors import EXIT_DONE, EXIT_STOPPED
+from flamingo_ds.errors import EXIT_DONE, EXIT_FAILED, EXIT_HALTED, EXIT_STOPPED
+from flamingo_ds.launching.exit_record import ExitRecord
 from flamingo_ds.launching.launch import Launch
 from flamingo_ds.launching.rank_source import read_launch
+from flamingo_ds.launching.run_files import RunFiles
 
 PATIENCE = 60.0
 
@@ -97,31 +100,46 @@ def misbehave(rank: int, step: int) -> None:
         raise RuntimeError("the stub fails as it was told to")
 
 
-def main() -> int:
-    """Train, so to speak."""
-    stopped: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, lambda number, _: stopped.append(number))
+def train(run: Run, launch: Launch, stopped: list[int], record: ExitRecord) -> int:
+    """All steps that are left."""
     steps, save_every = int(os.environ["STUB_STEPS"]), int(os.environ.get("STUB_SAVE_EVERY", "1000"))
-    run = Run(Path(sys.argv[sys.argv.index("--recipe") + 1]).parents[2])
-    launch = read_launch(os.environ)
-    group = Group(launch)
-    print(f"rank {launch.rank} of {launch.world_size} starts behind step {run.step}, code {__file__}", flush=True)
-    if launch.is_main:
-        run.cut_metrics()
+    group, files = Group(launch), RunFiles(run.path)
     for step in range(run.step + 1, steps + 1):
         time.sleep(float(os.environ.get("STUB_SECONDS", "0.05")))
+        record.step = step
         misbehave(launch.rank, step)
-        stopping = group.any(bool(stopped))
+        halting = group.any(launch.is_main and files.stop.exists())
+        stopping = group.any(bool(stopped)) or halting
         if launch.is_main:
             run.report(step)
             if stopping or step % save_every == 0 or step == steps:
                 run.save(step)
         if stopping and step < steps:
-            return EXIT_STOPPED
+            return EXIT_HALTED if halting else EXIT_STOPPED
     if launch.is_main:
-        (run.path / "finished").touch()
+        files.write_finished(steps)
     return EXIT_DONE
+
+
+def main() -> int:
+    """Train, so to speak."""
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda number, _: stopped.append(number))
+    launch, record = read_launch(os.environ), ExitRecord()
+    run = Run(Path(sys.argv[sys.argv.index("--recipe") + 1]).parents[2])
+    record.begin(run.path, launch, os.environ)
+    print(f"rank {launch.rank} of {launch.world_size} starts behind step {run.step}", flush=True)
+    if launch.is_main:
+        run.cut_metrics()
+    code, error = EXIT_FAILED, None
+    try:
+        code = train(run, launch, stopped, record)
+    except Exception as raised:
+        error, record.follows = traceback.format_exc(), isinstance(raised, ConnectionError)
+        print(error, flush=True)
+    record.end(code, error=error)
+    return code
 
 
 if __name__ == "__main__":
