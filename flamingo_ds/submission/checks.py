@@ -43,12 +43,16 @@ def _check_run_folder(run_dir: Path, launch: LaunchConfig) -> None:
         raise ConfigError("run_dir", str(run_dir), f"a run with steps to do; remove {run_dir / 'finished'} to go on")
     if (run_dir / "stop").exists():
         raise ConfigError("run_dir", str(run_dir), f"a run that may start; remove {run_dir / 'stop'} first")
-    log = run_dir / "logs" / "rank-0000.log"
-    saves = SAVED.findall(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else []
-    longest = max(map(float, saves), default=0.0)
+    longest = max(_saves(run_dir), default=0.0)
     if launch.warning_s < 2 * longest:
         expected = f"at least {math.ceil(2 * longest)}: a save of this run took {longest:.1f} s, and a step comes first"
         raise ConfigError("launch.warning_s", launch.warning_s, expected)
+
+
+def _saves(run_dir: Path) -> Iterator[float]:
+    """Seconds of each save, by rank 0's logs of all jobs."""
+    for log in run_dir.glob("logs/*/*-0.log"):
+        yield from map(float, SAVED.findall(log.read_text(encoding="utf-8", errors="replace")))
 
 
 def _paths(recipe: RunConfig) -> Iterator[tuple[str, str]]:

@@ -2,9 +2,10 @@
 # Nothing below needs an edit. Exit codes: 0 done, 1 failed, 2 wrong configuration, 85 stopped behind a whole checkpoint,
 # 86 the same by RUN_DIR/stop.
 
-export PYTHONPATH=$CODE${PYTHONPATH:+:$PYTHONPATH} PYTHONSAFEPATH=1 # the snapshot, whatever the folder of submission holds
-export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-}                # srun does not take it over by itself since 22.05
-[[ -n $SRUN_CPUS_PER_TASK ]] || unset SRUN_CPUS_PER_TASK
+# What runs is the snapshot, whatever lies in the folder of submission.
+export PYTHONPATH=$CODE${PYTHONPATH:+:$PYTHONPATH} PYTHONSAFEPATH=1
+# srun does not take it over by itself since SLURM 22.05.
+[[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 LOGS=$RUN_DIR/logs/$SLURM_JOB_ID
 FAILURES=$RUN_DIR/logs/failures
 EXCLUDED=$LOGS/excluded
@@ -74,9 +75,10 @@ last_step() { # that was done, by the metrics or else by the newest checkpoint
 }
 
 mkdir -p "$LOGS"
-((REQUEUE == 0 || STARTS > 1)) || : >"$FAILURES" # a new job has not failed yet; one of a chain inherits
+((REQUEUE == 0 || STARTS > 1)) || rm -f "$FAILURES" # a new job has not failed yet; one of a chain inherits
+touch "$FAILURES"
 [[ ! -e $RUN_DIR/finished ]] || end 0 "nothing to do: $RUN_DIR/finished is there"
-[[ $(tail -n 1 "$FAILURES" 2>/dev/null) != "gave up" ]] || end 1 "not started: an earlier job of this chain gave up"
+[[ $(tail -n 1 "$FAILURES") != "gave up" ]] || end 1 "not started: an earlier job gave up; remove $FAILURES to go on"
 [[ ! -e $RUN_DIR/stop ]] || end 86 "not started: $RUN_DIR/stop is there; remove it to go on"
 [[ $SLURM_TASKS_PER_NODE != *,* ]] ||
   end 2 "uneven nodes ($SLURM_TASKS_PER_NODE ranks): ask for them with --nodes and --ntasks-per-node"
@@ -94,7 +96,8 @@ if ((${#PREFLIGHT[@]})); then
   if ((code)) && [[ -z $STOPPING ]]; then
     bad=$("$PYTHON" -m flamingo_ds.launching.bad_nodes "$LOGS/preflight-$SLURM_JOB_ID.json") || bad=
     [[ -n $bad ]] || end 1 "preflight failed (exit code $code) and names no node; see $LOGS/preflight-*.log"
-    (($(cat "$EXCLUDED" 2>/dev/null | wc -l) < MAX_EXCLUSIONS)) ||
+    touch "$EXCLUDED"
+    (($(wc -l <"$EXCLUDED") < MAX_EXCLUSIONS)) ||
       end 1 "preflight: bad node $bad; nodes were excluded $MAX_EXCLUSIONS times already"
     echo "$bad" >>"$EXCLUDED"
     requeue 1 "preflight: bad node $bad is excluded" "$bad"
@@ -105,14 +108,17 @@ fi
 
 # USR1 would end what has not asked for it yet: ranks while Python starts, and torchrun and deepspeed at any time.
 SHIELD=(bash -c "trap '' USR1; exec \"\$@\"" shield)
-code=0
-[[ -n $STOPPING ]] || run srun "${SRUN[@]}" --job-name=train --output="$LOGS/%N-%t.log" --open-mode=append \
-  "${SHIELD[@]}" "${TRAIN[@]}" || code=$?
+code=85 # where a signal came during the preflight
+if [[ -z $STOPPING ]]; then
+  code=0
+  run srun "${SRUN[@]}" --job-name=train --output="$LOGS/%N-%t.log" --open-mode=append \
+    "${SHIELD[@]}" "${TRAIN[@]}" || code=$?
+  code=$("$PYTHON" -m flamingo_ds.launching.exit_code "$RUN_DIR" "$code") || code=1 # what the ranks say of it counts
+fi
 
 # ---- what now?
 
 step=$(last_step)
-code=$("$PYTHON" -m flamingo_ds.launching.exit_code "$RUN_DIR" "$code") || code=1 # what the ranks say of it counts
 ((code)) || end 0 "done at step $step"
 ((code != 86)) || end 86 "stopped at step $step by $RUN_DIR/stop; remove it and submit again to go on"
 if [[ $STOPPING == TERM && $(state JobState) != TIMEOUT ]]; then # SLURM knows whether it queues the job again
@@ -121,7 +127,7 @@ if [[ $STOPPING == TERM && $(state JobState) != TIMEOUT ]]; then # SLURM knows w
 fi
 ((code != 85)) || requeue 85 "stopped at step $step"
 ((code != 2)) || end 2 "wrong configuration; see $LOGS"
-if [[ $(tail -n 1 "$FAILURES" 2>/dev/null) == "$step" ]]; then
+if [[ $(tail -n 1 "$FAILURES") == "$step" ]]; then
   echo "gave up" >>"$FAILURES"
   end "$code" "failed again at step $step, exit code $code; see $LOGS"
 fi

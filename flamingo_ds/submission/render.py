@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -31,12 +31,12 @@ class JobPlaces:
     folder: str | None
 
 
-def render(launch: LaunchConfig, training: Sequence[str], places: JobPlaces, made_by: str) -> str:
+def render(launch: LaunchConfig, training: Mapping[str, str], places: JobPlaces, made_by: str) -> str:
     """The whole file.
 
     Args:
         launch: the description.
-        training: arguments of ``flamingo_ds.train``.
+        training: options of ``flamingo_ds.train``.
         places: of the run and its code.
         made_by: a line on where the file comes from.
 
@@ -84,15 +84,21 @@ def _directives(launch: LaunchConfig, places: JobPlaces) -> Iterator[str]:
     yield from (f"#SBATCH {option}" for option in launch.sbatch)
 
 
-def _variables(launch: LaunchConfig, training: Sequence[str], places: JobPlaces) -> Iterator[str]:
+def _variables(launch: LaunchConfig, training: Mapping[str, str], places: JobPlaces) -> Iterator[str]:
     yield f"RUN_DIR={shlex.quote(places.run_dir)}"
     yield f"CODE={shlex.quote(places.code)}"
     yield f"PYTHON={shlex.quote(launch.python)}"
-    yield f"REQUEUE={int(launch.requeues)}             # 1: queue again when stopped, preempted or failed"
-    yield f"MAX_RESTARTS={launch.max_restarts}        # after failures, and never twice at the same step"
-    yield f"MAX_EXCLUSIONS={launch.max_exclusions}      # of nodes that the preflight found bad"
-    yield f"PREFLIGHT_MINUTES={math.ceil(launch.preflight_s / 60) + 2}   # for its step"
-    yield f"PREFLIGHT=({' '.join(_preflight(launch))}) # options of launchers/preflight.py; empty: none"
+    for text, meaning in (
+        (f"REQUEUE={int(launch.requeues)}", "1: queue again when stopped, preempted or failed"),
+        (f"MAX_RESTARTS={launch.max_restarts}", "after failures, and never twice at the same step"),
+        (f"MAX_EXCLUSIONS={launch.max_exclusions}", "of nodes that the preflight found bad"),
+        (
+            f"PREFLIGHT_MINUTES={math.ceil(launch.preflight_s / 60) + 2}",
+            "of its step; the preflight's own limit is shorter",
+        ),
+        (f"PREFLIGHT=({' '.join(_preflight(launch))})", "options of launchers/preflight.py; empty: none"),
+    ):
+        yield f"{text:<20} # {meaning}"
     yield from (f"export {name}={shlex.quote(value)}" for name, value in launch.environment.items())
     if launch.modules:
         names = " ".join(map(shlex.quote, launch.modules))
@@ -125,9 +131,9 @@ def _srun(launch: LaunchConfig) -> Iterator[str]:
     yield from launch.srun
 
 
-def _training(launch: LaunchConfig, training: Sequence[str]) -> Iterator[str]:
+def _training(launch: LaunchConfig, training: Mapping[str, str]) -> Iterator[str]:
     yield '"$PYTHON" -m flamingo_ds.train --resume'
-    yield from map(shlex.quote, training)
+    yield from (f"{option} {shlex.quote(value)}" for option, value in training.items())
 
 
 def _quoted(value: str) -> str:

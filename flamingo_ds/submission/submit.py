@@ -66,8 +66,9 @@ def _run(options: argparse.Namespace, command: str) -> None:
 
 
 def _script(launch: LaunchConfig, folder: SubmissionFolder, recipe: RunConfig, deepspeed: bool, command: str) -> str:
-    training = ["--recipe", str(folder.recipe)]
-    training += ["--deepspeed_config", str(folder.deepspeed)] if deepspeed else []
+    training = {"--recipe": str(folder.recipe)}
+    if deepspeed:
+        training["--deepspeed_config"] = str(folder.deepspeed)
     return render(launch, training, JobPlaces(recipe.run_dir, str(folder.code), str(Path.cwd())), command)
 
 
