@@ -10,6 +10,7 @@ LOGS=$RUN_DIR/logs/$SLURM_JOB_ID
 FAILURES=$RUN_DIR/logs/failures
 EXCLUDED=$LOGS/excluded
 STARTS=$((${SLURM_RESTART_COUNT:-0} + 1))
+RANKS=${SLURM_TASKS_PER_NODE%%(*} # of a node: 8 of 8(x4)
 
 say() { printf '%(%F %T)T job %s, start %s: %s\n' -1 "$SLURM_JOB_ID" "$STARTS" "$*"; }
 
@@ -82,9 +83,9 @@ touch "$FAILURES"
 [[ ! -e $RUN_DIR/stop ]] || end 86 "not started: $RUN_DIR/stop is there; remove it to go on"
 [[ $SLURM_TASKS_PER_NODE != *,* ]] ||
   end 2 "uneven nodes ($SLURM_TASKS_PER_NODE ranks): ask for them with --nodes and --ntasks-per-node"
-((${SLURM_GPUS_ON_NODE:-$SLURM_NTASKS_PER_NODE} >= SLURM_NTASKS_PER_NODE)) ||
-  end 2 "$SLURM_NTASKS_PER_NODE ranks on the $SLURM_GPUS_ON_NODE GPUs of a node: see --ntasks-per-node, --gpus-per-node"
-say "$SLURM_JOB_NUM_NODES nodes ($SLURM_JOB_NODELIST), $SLURM_NTASKS_PER_NODE ranks each, behind step $(last_step)"
+((${SLURM_GPUS_ON_NODE:-$RANKS} >= RANKS)) ||
+  end 2 "$RANKS ranks on the $SLURM_GPUS_ON_NODE GPUs of a node: see --ntasks-per-node, --gpus-per-node"
+say "$SLURM_JOB_NUM_NODES nodes ($SLURM_JOB_NODELIST), $RANKS ranks each, behind step $(last_step)"
 
 # ---- preflight: bad nodes are left out
 
