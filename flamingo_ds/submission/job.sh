@@ -122,7 +122,7 @@ fi
 step=$(last_step)
 ((code)) || end 0 "done at step $step"
 ((code != 86)) || end 86 "stopped at step $step by $RUN_DIR/stop; remove it and submit again to go on"
-if [[ $STOPPING == TERM && $(state JobState) != TIMEOUT ]]; then # SLURM knows whether it queues the job again
+if [[ $STOPPING == TERM && $(state Reason) != TimeLimit ]]; then # SLURM knows whether it queues the job again
   ((code == 85)) || end "$code" "ended by SLURM at step $step, exit code $code"
   end 85 "stopped at step $step"
 fi
