@@ -112,7 +112,7 @@ SHIELD=(bash -c "trap '' USR1; exec \"\$@\"" shield)
 code=85 # where a signal came during the preflight
 if [[ -z $STOPPING ]]; then
   code=0
-  run srun "${SRUN[@]}" --job-name=train --output="$LOGS/%N-%t.log" --open-mode=append \
+  run srun "${SRUN[@]}" "${TASKS[@]}" --job-name=train --output="$LOGS/%N-%t.log" --open-mode=append \
     "${SHIELD[@]}" "${TRAIN[@]}" || code=$?
   code=$("$PYTHON" -m flamingo_ds.launching.exit_code "$RUN_DIR" "$code") || code=1 # what the ranks say of it counts
 fi

@@ -26,9 +26,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def over_the_limit(slurm: Cluster) -> dict[str, Job]:
-    """Two runs with a limit of one minute, of which SLURM warns 15 to 45 s after the start, and which it enforces after up
-    to 90 s. Whoever waits for them lets others go first.
-    """
+    """Two runs with a limit of one minute. SLURM warns 15 to 45 s after the start, and ends them after up to 90 s."""
     stub = {"STUB_STEPS": STEPS_OVER_THE_LIMIT, "STUB_SECONDS": 0.1}
     minute = ("launch.time=1", "launch.nodelist=n[1-2]")
     warned = StubRun(slurm, "warned", **stub).submit("launch.warning_s=45", *minute)

@@ -14,12 +14,14 @@ from ..integration.conftest import Road, write_shards
 from ..integration.test_layouts import KINDS, assert_same, train
 from ..integration.test_stop_and_resume import load_kind, metrics
 from ..tiny import write_tiny_backbones
-from .cluster import Cluster
+from .cluster import Cluster, wait_until
 from .job import Job
 from .stub_run import StubRun
 
 ZERO3 = ("--deepspeed_config", "ds_configs/zero3.json")
 STEPS, EVENT_STEPS = 4, 60
+# Of a collective; below the 30 s after which SLURM gives a node up that does not answer.
+TIMEOUT = 20
 # What the machine has to import and compute before the first step, beside other tests.
 PATIENCE = 400.0
 
@@ -80,13 +82,19 @@ def through_events(slurm: Cluster, road: Road) -> Job:
 
 
 @pytest.fixture(scope="module")
+def unplugged(slurm: Cluster, road: Road) -> Job:
+    endless = (f"parallel.timeout_s={TIMEOUT}", "train.max_steps=100000", "train.save_every=100000")
+    return submit(slurm, road, "unplugged", 2, 1, *endless, "launch.nodelist=n[15-16]")
+
+
+@pytest.fixture(scope="module")
 def two_ranks(road: Road) -> Path:
     """On this machine, never stopped."""
     return train(road, "two-ranks", 2, *ZERO3, f"train.max_steps={EVENT_STEPS}", "train.save_every=2")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def all_at_once(on_four_nodes: Job, in_a_pipeline: Job, through_events: Job) -> None:
+def all_at_once(through_events: Job, unplugged: Job, in_a_pipeline: Job, on_four_nodes: Job) -> None:
     """Submitted before any is waited for."""
 
 
@@ -125,3 +133,12 @@ def test_a_pipeline_over_two_nodes_is_the_run_of_one_machine(in_a_pipeline: Job,
     in_a_pipeline.end("COMPLETED", patience=PATIENCE)
     assert_same(in_a_pipeline.path, two_ranks, after=0, to=STEPS)
     assert "pipeline of 2 stages x data 2" in in_a_pipeline.rank_log(0)
+
+
+def test_a_pulled_cable_ends_in_a_timeout_that_names_the_rank(slurm: Cluster, unplugged: Job) -> None:
+    unplugged.reach(3, PATIENCE)
+    slurm.cable("n16", plugged=False)
+    wait_until(lambda: "did not arrive" in unplugged.everything(), "the timeout", PATIENCE)
+    slurm.cable("n16", plugged=True)
+    unplugged.end("FAILED", code=1, patience=PATIENCE)
+    assert "another rank did not arrive in parallel.timeout_s: rank 1 on n16" in unplugged.summary
