@@ -6,7 +6,8 @@ from .cluster import Cluster
 from .job import Job
 from .stub_run import StubRun
 
-LONG = {"STUB_STEPS": 60, "STUB_SECONDS": 0.1}
+# However long it takes until something happens to it, it has not ended.
+LONG = {"STUB_STEPS": 60, "STUB_LINGER": 40}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_it_goes_on_where_it_was(jobs: dict[str, Job], way: str, said: str) -> N
 
 
 def test_a_chain_of_jobs_goes_on_without_queueing_again(slurm: Cluster) -> None:
-    said = StubRun(slurm, "chain", **LONG).call("launch.chain=3")
+    said = StubRun(slurm, "chain", STUB_STEPS=100, STUB_SECONDS=0.1).call("launch.chain=3")
     numbers = said.partition("\njob ")[2].partition(":")[0].split()
     first, second, third = (Job(slurm, number, slurm.shared / "stubs/chain") for number in numbers)
     first.reach(5)
@@ -73,7 +74,7 @@ def test_a_chain_of_jobs_goes_on_without_queueing_again(slurm: Cluster) -> None:
     second.end("COMPLETED")
     third.end("COMPLETED")
     assert "nothing to do" in third.log
-    first.assert_whole(60)
+    first.assert_whole(100)
 
 
 def test_cancelled_is_cancelled_behind_a_checkpoint(slurm: Cluster) -> None:
@@ -94,6 +95,7 @@ def test_the_kill_switch(slurm: Cluster) -> None:
     assert f"stopped at step {job.steps} by {job.path}/stop" in job.log
     assert "a run that may start; remove" in run.call(expect=2)
     (job.path / "stop").unlink()
+    run.environment["STUB_LINGER"] = 0
     job = run.submit()
     job.end("COMPLETED")
     job.assert_whole(60)
