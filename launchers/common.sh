@@ -7,6 +7,7 @@ PYTHON=${PYTHON:-$ROOT/.venv/bin/python}
 BIN=$(dirname "$PYTHON")
 RANKS=${RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-${SLURM_NTASKS_PER_NODE:-}}}
 [[ -n $RANKS ]] || RANKS=$(nvidia-smi --list-gpus 2>/dev/null | grep -c .) || RANKS=1
+export RANKS_PER_NODE=$RANKS # for agents: in their own step there is one task a node
 # This folder's code runs, wherever it is called from.
 export PATH=$BIN:$PATH PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONSAFEPATH=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
