@@ -26,13 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed, 2 wrong configuration or input, 85 stopped on a signal with a checkpoint, 86
         stopped for good by ``RUN_DIR/stop``.
     """
-    with StopRequest() as stop:
-        record = ExitRecord()
-        code, error = _attempt(arguments, stop, record)
-        record.end(code, stop.signal, error)  # before it is said, for which a rank may have to wait its turn
-        if error is not None:
-            _say_in_turn(error)
-        return code
+    stop, record = StopRequest(), ExitRecord()
+    stop.hear_warning()
+    code, error = _attempt(arguments, stop, record)
+    record.end(code, stop.signal, error)  # before it is said, for which a rank may have to wait its turn
+    if error is not None:
+        _say_in_turn(error)
+    return code
 
 
 def _attempt(arguments: Sequence[str] | None, stop: StopRequest, record: ExitRecord) -> tuple[int, str | None]:

@@ -21,7 +21,7 @@ torchrun)
 deepspeed)
   # --no_ssh starts this node's ranks alone; without --master_addr it would use ssh nevertheless.
   hosts=$(mktemp)
-  "$PYTHON" -m flamingo_ds.launching.hostfile --slots "$RANKS" >"$hosts"
+  "$PYTHON" -m flamingo_ds.launching.hostlist "$SLURM_STEP_NODELIST" | sed "s/\$/ slots=$RANKS/" >"$hosts"
   exec deepspeed --hostfile "$hosts" --no_ssh --node_rank "$SLURM_NODEID" --master_addr "$address" --master_port "$port" \
     --module flamingo_ds.train "$@"
   ;;

@@ -4,13 +4,12 @@
 # SLURM does not know these ranks: it sends them no signal, and does not end them if this node goes down.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-need_job
+scratch=$(mktemp -d)
+need_job "$scratch/hosts"
 trap '' USR1 # the deepspeed command would end of it, and leave ranks behind
 
 place=$("$PYTHON" -m flamingo_ds.launching.master)
 read -r address port <<<"$place"
-scratch=$(mktemp -d)
-"$PYTHON" "$ROOT/launchers/hostfile.py" --slots "$RANKS" >"$scratch/hosts"
 # What ranks behind ssh would not have: names of logs go by the job.
 export DS_ENV_FILE=$scratch/environment
 for name in PATH PYTHONPATH OMP_NUM_THREADS SLURM_JOB_ID SLURM_RESTART_COUNT FLAMINGO_WARNING_S; do
