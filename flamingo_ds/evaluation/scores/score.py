@@ -17,10 +17,22 @@ class Score(Protocol):
 
     name: str
 
+    def check(self, key: str, references: Sequence[str], options: Sequence[str]) -> None:
+        """Look at a query before it is asked: what people said, and what may be answered (empty if open-ended).
+
+        Raises:
+            ConfigError: no answer to it could be scored.
+        """
+        ...
+
     def statistics(self, predictions: Sequence[Prediction]) -> numpy.ndarray:
-        """What each prediction adds: (N, K) float64."""
+        """What each prediction adds: (N, K) float64. None is left out: an empty answer is a wrong one.
+
+        Raises:
+            ConfigError: of :meth:`check`.
+        """
         ...
 
     def value(self, statistics: numpy.ndarray) -> float:
-        """The score of those rows (N, K), which may be drawn with replacement."""
+        """The score of those rows (N, K), which may be drawn with replacement; NaN where they do not define one."""
         ...
