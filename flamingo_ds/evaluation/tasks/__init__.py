@@ -6,12 +6,25 @@ from pathlib import Path
 
 from ...config import ConfigError
 from ..task import Task
-from . import jsonl
+from . import captions, hateful_memes, imagenet, jsonl, video_captions, video_questions, visual_questions
 from .finish import finish
 from .folder import KEY
 
 TASKS: Mapping[str, Callable[[Path], Task]] = {
+    "coco": captions.coco,
+    "flickr30k": captions.flickr30k,
+    "hateful_memes": hateful_memes.load,
+    "imagenet": imagenet.load,
+    "ivqa": video_questions.ivqa,
     "jsonl": jsonl.load,
+    "msrvtt_qa": video_questions.msrvtt_qa,
+    "msvd": video_captions.msvd,
+    "msvd_qa": video_questions.msvd_qa,
+    "okvqa": visual_questions.okvqa,
+    "textvqa": visual_questions.textvqa,
+    "vatex": video_captions.vatex,
+    "vizwiz": visual_questions.vizwiz,
+    "vqav2": visual_questions.vqav2,
 }
 
 

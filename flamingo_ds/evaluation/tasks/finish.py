@@ -13,6 +13,7 @@ from ..draws import occurrence
 from ..task import Answering, Sample, Task, is_video
 from .folder import KEY
 from .media import Listing
+from .same_bytes import mark_same_bytes
 
 # Paper, appendix B.1.4: 2,048 support samples, of classification tasks 32 a class.
 SUPPORT_SAMPLES = 2048
@@ -44,6 +45,7 @@ def finish(task: Task, path: Path, support_limit: int | None) -> Task:
     limit = _limit(task, support_limit)
     support = _usable(_in_drawing_order(task, limit), limit, listing, in_support)
     skipped.update({f"support_{kind}": count for kind, count in in_support.items()})
+    support, queries = mark_same_bytes(support, queries)
     return replace(task, queries=queries, support=support, skipped=dict(skipped))
 
 

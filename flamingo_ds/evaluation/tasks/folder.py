@@ -24,21 +24,30 @@ def find(root: Path, *candidates: str) -> Path:
     raise ConfigError(KEY, str(root), f"{where} {' or '.join(candidates)} in it")
 
 
+def read_text(path: Path) -> str:
+    """The content of a text file.
+
+    Raises:
+        ConfigError: it cannot be read, or is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ConfigError(KEY, str(path), f"a text in UTF-8: {error}") from error
+
+
 def read_json(path: Path, kind: type, what: str) -> Any:
     """The content of a JSON file.
 
     Args:
         path: of the file.
         kind: ``dict`` or ``list``.
-        what: layout it should have, for the error.
+        what: it should be, for the error.
 
     Raises:
         ConfigError: no JSON, or something else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(KEY, str(path), f"JSON ({what}): {error}") from error
+    content = _parsed(read_text(path), str(path), f"{what}, in JSON")
     if not isinstance(content, kind):
         raise ConfigError(KEY, str(path), f"{what}; its top is a {type(content).__name__}")
     return content
@@ -50,20 +59,20 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         ConfigError: a line that is no JSON object.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        raise ConfigError(KEY, str(path), f"UTF-8 text: {error}") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            content = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(KEY, f"{path}:{number}", f"a JSON object: {error}") from error
+        content = _parsed(line, f"{path}:{number}", "a JSON object")
         if not isinstance(content, dict):
             raise ConfigError(KEY, f"{path}:{number}", f"a JSON object; it is a {type(content).__name__}")
         yield number, content
+
+
+def _parsed(text: str, place: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(KEY, place, f"{what}: {error}") from error
 
 
 def field(entry: Any, name: str, path: Path, kind: type | tuple[type, ...] = str) -> Any:
@@ -78,6 +87,15 @@ def field(entry: Any, name: str, path: Path, kind: type | tuple[type, ...] = str
         names = " or ".join(one.__name__ for one in kinds)
         raise ConfigError(KEY, str(path), f"entries with {name!r} ({names}); one has {value!r}"[:300])
     return value
+
+
+def listed(entry: Any, name: str, path: Path) -> list[Any]:
+    """A field that is a list; an empty one where it is not there, as in splits without answers.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    return [] if isinstance(entry, dict) and entry.get(name) is None else field(entry, name, path, list)
 
 
 def most_common_first(answers: Sequence[str]) -> tuple[str, ...]:

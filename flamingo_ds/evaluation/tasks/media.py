@@ -26,26 +26,25 @@ class Listing:
 
 
 class Videos:
-    """Videos of a folder by the name without its ending: files, or folders of frames.
+    """Videos by the name without its ending: files, or folders of frames.
 
     Args:
-        folder: in which they lie.
+        folders: in which they lie; those that are there.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, *folders: Path) -> None:
+        self.folders = [folder for folder in folders if folder.is_dir()]
 
     def path(self, name: str) -> Path:
         """Where a video is; where none is, where its file would be, to be counted as missing."""
-        return self._paths.get(name, self.folder / f"{name}.{VIDEO_SUFFIXES[0]}")
+        return self._paths.get(name, self.folders[0] / f"{name}.{VIDEO_SUFFIXES[0]}")
 
     @cached_property
     def _paths(self) -> Mapping[str, Path]:
         found: dict[str, Path] = {}
-        for name in sorted(os.listdir(self.folder)):
-            path = self.folder / name
-            if path.suffix[1:].lower() in VIDEO_SUFFIXES:
-                found[path.stem] = path
-            else:
-                found.setdefault(name, path)
+        for folder in self.folders:
+            for name in sorted(os.listdir(folder)):
+                path = folder / name
+                known = path.suffix[1:].lower() in VIDEO_SUFFIXES
+                found.setdefault(path.stem if known else name, path)
         return found

@@ -10,11 +10,15 @@ from flamingo_ds.config import ConfigError
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str, Any], Path]:
-    """A file of the task's folder: JSON, JSON lines (a list, for .jsonl), or bytes and text as they are."""
+    """A file of the task's folder: JSON, JSON lines (a list, for .jsonl), or bytes and text as they are.
 
-    def call(name: str, content: Any = b"") -> Path:
+    A picture of which nothing else is said holds its name.
+    """
+
+    def call(name: str, content: Any = None) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        content = name.encode() if content is None else content
         if isinstance(content, bytes):
             path.write_bytes(content)
         elif isinstance(content, str):

@@ -112,7 +112,7 @@ Q = {"id": "q", "image": "a.png", "answer": "x"}
         ([], None, None, "queries that can be asked; jsonl has none at all"),
         ("[1]\n", None, None, "queries.jsonl:1': expected a JSON object; it is a list"),
         ("\n{\n", None, None, "queries.jsonl:2': expected a JSON object: "),
-        (b"\xff", None, None, "expected UTF-8 text"),
+        (b"\xff", None, None, "expected a text in UTF-8"),
         ([{**Q, "image": None, "img": "a"}], None, None, "it has img"),
         ([{**Q, "id": None}], None, None, "an id, a text or a whole number; it is None"),
         ([{**Q, "id": True}], None, None, "an id, a text or a whole number; it is True"),
@@ -130,7 +130,7 @@ Q = {"id": "q", "image": "a.png", "answer": "x"}
         ([Q], None, {"scores": 3.5}, "a text or a list of texts as scores; it is 3.5"),
         ([Q], None, {"max_new_tokens": 0}, "1 or more as max_new_tokens; it is 0"),
         ([Q], None, [1], "its top is a list"),
-        ([Q], None, "{", "expected JSON (an object of answering"),
+        ([Q], None, "{", "scores, in JSON: "),
     ],
 )
 def test_what_is_refused(load, error_of, queries, support, settings, expected):
