@@ -5,6 +5,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+# As in data/documents.py and data/videos.py, which take seconds to import.
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
+VIDEO_SUFFIXES = ("mp4", "webm", "mkv", "mov", "avi")
+
 
 class Answering(StrEnum):
     """How a model answers."""
@@ -15,7 +19,7 @@ class Answering(StrEnum):
     """It chooses among a list: the answer of the greatest log-likelihood."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One example or query.
 
@@ -83,3 +87,8 @@ class Turn:
 
 # Examples first, the query last.
 Prompt = tuple[Turn, ...]
+
+
+def is_video(path: Path) -> bool:
+    """A video file or a folder of frames; told by the name alone."""
+    return path.suffix[1:].lower() not in IMAGE_SUFFIXES
