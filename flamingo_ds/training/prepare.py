@@ -134,37 +134,29 @@ def _mixture(plan: RunPlan, processor: FlamingoProcessor, run: RunFolder) -> Mix
     if not plan.topology.is_first:
         weights = [dataset.weight for dataset in plan.config.data.datasets.values()]
         return MixtureOutline(plan.batches, weights)
-    return build_mixture(
-        plan.config,
-        plan.batches,
-        _tokens(processor),
-        ImageTransform.of(processor.image_processor, plan.config.model.vision_encoder.fit),
-        Place(plan.topology.data_rank, plan.topology.data_ranks),
-        run.bad_samples,
-    )
+    return build_mixture(plan.config, plan.batches, *_reading(plan, processor), run.bad_samples)
 
 
 def _probe(plan: RunPlan, processor: FlamingoProcessor, model: FlamingoConfig) -> list[ProbeOutline]:
     """The same of the probe's datasets."""
     batches = plan_probe(plan.config, plan.topology.data_ranks)
-    if not batches or not plan.topology.is_first:
+    if not plan.topology.is_first:
         return outline_probe(plan.config, batches)
-    probe = build_probe(
-        plan.config,
-        batches,
-        _tokens(processor),
-        ImageTransform.of(processor.image_processor, plan.config.model.vision_encoder.fit),
-        Place(plan.topology.data_rank, plan.topology.data_ranks),
-    )
-    longest = max(part.longest for part in probe)
+    probe = build_probe(plan.config, batches, *_reading(plan, processor))
+    longest = max((part.longest for part in probe), default=0)
     if model.context_length is not None and longest > model.context_length:
         expected = f"at most {model.context_length} tokens, the language model's context; the longest has {longest}"
         raise ConfigError("probe.shots", plan.config.probe.shots, expected)
     return probe
 
 
-def _tokens(processor: FlamingoProcessor) -> Tokens:
-    return Tokens(processor.tokenizer, processor.image_token_id, processor.eoc_token_id)
+def _reading(plan: RunPlan, processor: FlamingoProcessor) -> tuple[Tokens, ImageTransform, Place]:
+    """What turns samples into sequences, and whose share of them."""
+    return (
+        Tokens(processor.tokenizer, processor.image_token_id, processor.eoc_token_id),
+        ImageTransform.of(processor.image_processor, plan.config.model.vision_encoder.fit),
+        Place(plan.topology.data_rank, plan.topology.data_ranks),
+    )
 
 
 def _go_on_with_data(mixture: MixtureOutline, checkpoint: Checkpoint) -> None:

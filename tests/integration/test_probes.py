@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from .conftest import Road
+from .test_bad_input import refused
 from .test_layouts import FP32, KINDS, SHARDED, ZERO3, end_ranks, start_ranks
 from .test_stop_and_resume import load_kind, metrics
 
@@ -83,3 +84,27 @@ def test_every_layout_measures_the_same_samples(road: Road, whole: Path, ranks: 
     folder, _ = run(road, f"on-{ranks}", ranks, *probed(road), *layout)
     for step, losses in probes(whole).items():
         assert probes(folder)[step] == pytest.approx(losses, rel=1e-6), step
+
+
+SHORT_CONTEXT = "{model_type: llama, hidden_size: 32, num_hidden_layers: 3, num_attention_heads: 4, vocab_size: 300, "
+SHORT_CONTEXT += "max_position_embeddings: 40}"
+# Arguments behind those of ``probed``; what is named, what was expected.
+REFUSED = {
+    "missing shards": (["probe.datasets.pairs.shards=/nowhere.tar"], "probe.datasets.pairs.shards", "a tar file"),
+    "too few samples": (["probe.batches=5"], "probe.datasets.pairs.shards", "it has 16, and bad ones: none"),
+    "more than the context holds": (
+        [f"model.language_model.architecture={SHORT_CONTEXT}", "probe.shots=[7]"]
+        + [f"{place}.datasets.{name}.max_tokens=40" for place in ("data", "probe") for name in ("pairs", "pages")],
+        "probe.shots = [7]",
+        "at most 40 tokens, the language model's context; the longest has ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_one_line(case: str, road: Road, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, names, expected = REFUSED[case]
+    line = refused(["--recipe", str(road.recipe), *probed(road), *arguments, f"run_dir={tmp_path / 'run'}"], capsys)
+    assert names in line
+    assert expected in line
+    assert not (tmp_path / "run").exists()
