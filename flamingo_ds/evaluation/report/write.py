@@ -5,7 +5,6 @@ from pathlib import Path
 from ...config import ConfigError
 from ..results import Report
 from .json_file import write_json
-from .page import write_page
 from .plot import draw_scores
 
 
@@ -23,6 +22,8 @@ def write_report(report: Report, json: Path, folder: Path | None) -> None:
     write_json(report, json)
     if folder is None:
         return
+    from .page import write_page  # reading pictures and videos brings torch with it, which tables do without
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         draw_scores({Path(report.model).name or report.model: report}, folder / "scores.png")
