@@ -68,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
     RunFolder(Path(config.run_dir)).create()
     stop = StopRequest()
     stop.listen()
-    init_distributed(launch)
+    init_distributed(launch, config.parallel.timeout_s)
     with Watchdog(
         launch.rank, launch.world_size, config.parallel.watchdog_s, LOGGER.info, connect_store(launch)
     ) as watchdog:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .errors import ConfigError
+from ..errors import ConfigError
 from .schema import DatasetConfig, RunConfig
 
 

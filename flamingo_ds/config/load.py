@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from .errors import ConfigError
+from ..errors import ConfigError
 from .schema import RunConfig
 from .typecheck import COMMAND_LINE, check_types
 from .validate import validate

@@ -335,6 +335,8 @@ class ParallelConfig:
     """off; block: recompute every block of LM, gated layers and resampler; an integer n: every n-th of them."""
     watchdog_s: float = 300.0
     """After so many seconds without progress each rank says where it and the others are; 0: never."""
+    timeout_s: float = 1800.0
+    """A collective that waits so many seconds for another rank ends the run and names who is missing."""
 
 
 @dataclass

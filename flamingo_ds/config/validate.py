@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from .errors import ConfigError
+from ..errors import ConfigError
 from .schema import DatasetConfig, SampleFormat
 
 POSITIVE = (
@@ -21,6 +21,7 @@ POSITIVE = (
     "model.gated_cross_attention.head_width",
     "model.gated_cross_attention.feed_forward_multiplier",
     "parallel.pipeline_stages",
+    "parallel.timeout_s",
     "probe.batches",
     "data.stall_s",
     "train.max_steps",

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from torch.distributed import PrefixStore, Store, TCPStore
 
-from .launch import Launch
+from ..launching.launch import Launch
 from .stall_report import Place, Sighting
 
 PREFIX = "flamingo_ds/watchdog"
