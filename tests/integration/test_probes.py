@@ -58,6 +58,8 @@ def test_losses_stand_in_the_lines_of_their_steps(whole: Path) -> None:
     last = found[6]
     without_examples = last.pop("probe/pairs/loss_0_shots")
     assert without_examples == pytest.approx(last["probe/pairs/loss"], rel=1e-6)  # the same sequences
+    # All pages of the road say the same, so that it is all one which of them has which two neighbouring images.
+    assert last.pop("probe/pages/loss_shuffled") == pytest.approx(last["probe/pages/loss"], rel=1e-6)
     assert len(set(last.values())) == len(last), last
 
 
