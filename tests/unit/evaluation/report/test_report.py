@@ -12,10 +12,11 @@ from flamingo_ds.errors import EXIT_BAD_INPUT, EXIT_DONE, ConfigError
 from flamingo_ds.evaluation.report import print_table, read_report, write_json, write_report
 from flamingo_ds.evaluation.report.__main__ import main
 from flamingo_ds.evaluation.report.grades import grades, right_and_wrong
+from flamingo_ds.evaluation.report.page import _prompt as prompt_of
 from flamingo_ds.evaluation.report.series import all_series, labels, over_seeds
 from flamingo_ds.evaluation.results import Interval, Prediction, Report
 
-from .making import report
+from .making import pictures, report
 
 
 def printed(reports):
@@ -91,6 +92,23 @@ def test_plot_and_page(tmp_path):
     assert "bird &amp; bee" in page
     assert "a cat sits on mat" in page
     assert "(empty)" in page
+
+
+@pytest.mark.parametrize(
+    ("prompt", "media", "order"),
+    [
+        ("<image>Output: cat<EOC><image>Say:", (0, 1), ["0.png", ": cat", "1.png", ">Say:"]),
+        ("[IMG]A [IMG]B:", (0, 1), ["0.png", "1.png", "[IMG]A"]),
+        ("<image><image>A:", (0,), ["0.png", "&lt;image&gt;&lt;image&gt;A:"]),
+        ("", (0,), ["0.png", "what?"]),
+    ],
+)
+def test_pictures_stand_in_their_places(tmp_path, prompt, media, order):
+    paths = tuple(pictures(tmp_path)[number] for number in media)
+    text = prompt_of(Prediction("k", "x", ("x",), "what?", paths[-1:], prompt=prompt, prompt_media=paths))
+    places = [text.index(piece) for piece in order]
+    assert places == sorted(places)
+    assert text.count("<img") == len(media)
 
 
 def test_a_picture_that_is_gone_leaves_its_name(tmp_path):
