@@ -86,10 +86,10 @@ def _task(number: int, result: TaskResult) -> str:
 
 def _cell(cell: Cell) -> str:
     score = next(iter(cell.scores), "")
-    good, bad = right_and_wrong(score, cell.predictions, EACH)
     if not cell.predictions:
         return f"<h3>{cell.shots} shots</h3><p>nothing was asked</p>"
     marks = grades(score, cell.predictions)
+    good, bad = right_and_wrong(score, marks, EACH)
     shown_as = score if score in SCORES and score != "roc_auc" and score != "bleu4" else ""
     kinds = "better and worse half by CIDEr" if score == "cider" else "right and wrong answers"
     parts = [

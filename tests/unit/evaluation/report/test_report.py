@@ -125,8 +125,9 @@ def test_grades_of_scores_with_and_without_one_a_query():
     some = [Prediction("a", "Two dogs", ("2 dogs",)), Prediction("b", "cat", ("cat",)), Prediction("c", "", ("cat",))]
     assert grades("exact_match", some) == [1, 1, 0]
     assert grades("roc_auc", some) == grades("image_to_text_recall_at_1", some) == [0, 1, 0]
-    assert right_and_wrong("exact_match", some, 1) == ([1], [2])
-    assert right_and_wrong("cider", [], 3) == ([], [])
+    assert right_and_wrong("exact_match", [1, 1, 0], 1) == ([1], [2])
+    assert right_and_wrong("cider", [0.2, 3.0, 0.1, 0.3], 3) == ([1, 3], [0, 2])
+    assert right_and_wrong("cider", [0.0, 0.0], 3) == ([], [0, 1])
 
 
 def test_without_matplotlib_the_json_is_there_and_one_line_says_why(tmp_path, monkeypatch):
