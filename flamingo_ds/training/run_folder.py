@@ -111,8 +111,14 @@ class RunFolder:
 
 
 def code_revision() -> str | None:
-    """The git commit that this code runs from, with ``+changes`` if it is not what was committed; None if installed."""
+    """The git commit that this code runs from, with ``+changes`` if it is not what was committed; None if installed.
+
+    A snapshot of the code, which ``launchers/submit.py`` takes, has it in a file.
+    """
     folder = Path(__file__).parent
+    snapshot = folder.parents[1] / "REVISION"
+    if snapshot.is_file():
+        return snapshot.read_text(encoding="utf-8").strip()
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -15,6 +15,7 @@ from ..parallel import Launch, ReadWeight, Watchdog, build_engine
 from .ends import Ends
 from .optimizer import build_optimizer
 from .prepare import Prepared, RunPlan
+from .probe import Probe
 from .run_folder import LOGGER, RunFolder
 from .trainer import Trainer
 
@@ -51,5 +52,6 @@ def build_trainer(plan: RunPlan, launch: Launch, prepared: Prepared, ends: Ends,
         recipe.train.save_in_background,
         plan.topology.data_rank if plan.topology.is_first else None,
     )
+    probe = Probe(recipe.probe.every, prepared.probe, engine, watchdog.doing)
     LOGGER.info("%s; starting behind step %d of %d", prepared.layout, step, recipe.train.max_steps)
-    return Trainer(content, engine, prepared.mixture, run, ends, saver, watchdog, launch.is_main)
+    return Trainer(content, engine, prepared.mixture, probe, run, ends, saver, watchdog, launch.is_main)
