@@ -92,12 +92,13 @@ def _overrides(overrides: Sequence[str]) -> DictConfig:
 
 
 def _take_out_datasets(recipe: DictConfig, overrides: DictConfig) -> None:
-    """``data.datasets.NAME=null`` on the command line: a run without this dataset of the recipe."""
-    given, known = (OmegaConf.select(content, "data.datasets") or {} for content in (overrides, recipe))
-    for name in [name for name in given if given[name] is None]:
-        if name not in known:
-            raise ConfigError(f"data.datasets.{name}", None, f"a dataset of the recipe: {', '.join(map(str, known))}")
-        del given[name], known[name]
+    """``data.datasets.NAME=null`` on the command line: a run without this dataset of the recipe; as in ``probe``."""
+    for key in ("data.datasets", "probe.datasets"):
+        given, known = (OmegaConf.select(content, key) or {} for content in (overrides, recipe))
+        for name in [name for name in given if given[name] is None]:
+            if name not in known:
+                raise ConfigError(f"{key}.{name}", None, f"a dataset of the recipe: {', '.join(map(str, known))}")
+            del given[name], known[name]
 
 
 def _checked(content: DictConfig, origin: str) -> DictConfig:

@@ -265,6 +265,21 @@ class DataConfig:
 
 
 @dataclass
+class ProbeConfig:
+    """What is measured on validation data while training goes on; docs/probes.md tells how to read it."""
+
+    every: int = 0
+    """Steps between probes; 0: never."""
+    datasets: dict[str, DatasetConfig] = field(default_factory=dict)
+    """Validation data by name, described as ``data.datasets`` are, but for ``weight`` and ``pack``."""
+    batches: int = 1
+    """A probe measures so many times ``batch_size`` sequences of each dataset; drawn once by ``seed``, they are the
+    same in every probe and on any number of ranks."""
+    shots: list[int] = field(default_factory=list)
+    """Also measure the loss of a caption behind so many other pairs, for each of these numbers."""
+
+
+@dataclass
 class OptimizerConfig:
     """AdamW as in the paper (appendix B.1.2)."""
 
@@ -336,3 +351,4 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)

@@ -2,7 +2,7 @@
 
 from ..launching.launch import Launch
 from ..launching.rank_source import read_launch
-from .engine import StepResult, TrainEngine
+from .engine import Doing, StepResult, TrainEngine
 from .launch import init_distributed, shutdown
 from .materialize import Filler, ReadWeight, parameters_on_meta
 from .plan import ParallelPlan, build_engine, count_memory, describe_stages, plan_layout
@@ -14,6 +14,7 @@ from .watchdog import Watchdog
 __all__ = [
     "BatchShape",
     "Batches",
+    "Doing",
     "Filler",
     "Launch",
     "ParallelPlan",

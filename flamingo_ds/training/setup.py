@@ -15,6 +15,7 @@ from ..parallel import Launch, ReadWeight, Watchdog, build_engine
 from .ends import Ends
 from .optimizer import build_optimizer
 from .prepare import Prepared, RunPlan
+from .probe import Probe
 from .run_folder import LOGGER, RunFolder
 from .trainer import Trainer
 
@@ -38,7 +39,7 @@ def build_trainer(plan: RunPlan, launch: Launch, prepared: Prepared, ends: Ends,
         read = trained_over(read, checkpoint.weights())
     optimizer = partial(build_optimizer, config=recipe.train.optimizer, fused=plan.settings.optimizer_on_cpu)
     if launch.is_main:  # not before: a refused start leaves what is written of the starts before it
-        run.describe(recipe, plan.settings, launch.world_size)
+        run.describe(recipe, plan.settings, launch)
     engine = build_engine(prepared.model, read, prepared.layout, optimizer, watchdog.doing)
     if checkpoint is not None:
         engine.load_full_state(checkpoint.state(), checkpoint.step)
@@ -51,5 +52,6 @@ def build_trainer(plan: RunPlan, launch: Launch, prepared: Prepared, ends: Ends,
         recipe.train.save_in_background,
         plan.topology.data_rank if plan.topology.is_first else None,
     )
+    probe = Probe(recipe.probe.every, prepared.probe, engine, watchdog.doing)
     LOGGER.info("%s; starting behind step %d of %d", prepared.layout, step, recipe.train.max_steps)
-    return Trainer(content, engine, prepared.mixture, run, ends, saver, watchdog, launch.is_main)
+    return Trainer(content, engine, prepared.mixture, probe, run, ends, saver, watchdog, launch.is_main)

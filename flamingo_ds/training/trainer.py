@@ -16,6 +16,7 @@ from ..data import MicroBatch, MixtureOutline
 from ..parallel import StepResult, TrainEngine, Watchdog
 from .ends import Ends
 from .metrics import MetricsLog, memory_gb
+from .probe import Probe, describe_probe
 from .progress import ProgressDisplay
 from .run_folder import LOGGER, RunFolder
 from .schedule import learning_rate
@@ -34,6 +35,7 @@ class Trainer:
         content: what a checkpoint says besides the state, with the number of steps done so far.
         engine: the model, laid out.
         mixture: of data, at its position.
+        probe: of the model on validation data.
         run: folder.
         ends: why to stop, and where to tell how it ended.
         saver: of checkpoints.
@@ -46,6 +48,7 @@ class Trainer:
         content: SaveInput,
         engine: TrainEngine,
         mixture: MixtureOutline,
+        probe: Probe,
         run: RunFolder,
         ends: Ends,
         saver: CheckpointSaver,
@@ -53,7 +56,8 @@ class Trainer:
         is_main: bool,
     ) -> None:
         self.content, self.config, self.engine, self.mixture = content, content.recipe.train, engine, mixture
-        self.run, self.ends, self.saver, self.watchdog, self.is_main = run, ends, saver, watchdog, is_main
+        self.probe, self.run, self.ends, self.saver = probe, run, ends, saver
+        self.watchdog, self.is_main = watchdog, is_main
         self.stall = 0.0
         self.metrics = MetricsLog(run.metrics, run.tensorboard, content.step) if is_main else None
         self.display = ProgressDisplay(
@@ -105,8 +109,10 @@ class Trainer:
                     f"step {done}: loss {result.losses}, gradient norm {result.grad_norm}; the last checkpoint is of "
                     f"step {saved}"
                 )
+            seconds = time.monotonic() - began
             self.ends.record.step = done
-            self._report(done, result, rate, time.monotonic() - began)
+            probed = self.probe.losses() if self.probe.is_due(done) else {}
+            self._report(done, result, rate, seconds, probed)
             self._say_saved()
             # The wish to stop was summed over ranks inside the step: every rank saves after the same one.
             halting = result.counters["halt"] > 0
@@ -133,7 +139,7 @@ class Trainer:
             **self.mixture.bad_samples(),
         }
 
-    def _report(self, step: int, result: StepResult, rate: float, seconds: float) -> None:
+    def _report(self, step: int, result: StepResult, rate: float, seconds: float, probed: Mapping[str, float]) -> None:
         self.watchdog.doing("reading gates")
         gates = self.engine.gates()  # collective
         if self.metrics is None:
@@ -157,9 +163,12 @@ class Trainer:
             **shares,
             # Of the many kinds of bad samples (bad_samples/DATASET/KIND) those that there are.
             **{name: count for name, count in counters.items() if count or name.count("/") < 2},
+            **probed,
         }
         self.metrics.write(step, values)
         self.display.step(step, values)
+        if probed:
+            self._say(f"probe at step {step}  {describe_probe(probed)}")
 
     def _save(self, step: int, batch: FlamingoBatch) -> None:
         began = time.monotonic()
