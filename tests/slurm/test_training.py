@@ -135,7 +135,13 @@ def by_each_launcher(slurm: Cluster, road: Road) -> dict[str, Job]:
         path, first = road.folder / "launchers" / name, 1 + 2 * (index % 3)
         (path / "logs").mkdir(parents=True)
         training = ["--recipe", str(road.recipe), *ZERO3, f"run_dir={path}", "train.max_steps=2"]
-        job = ["--nodes=2", "--ntasks-per-node=1", "--exclusive", f"--nodelist=n[{first}-{first + 1}]"]
+        job = [
+            "--nodes=2",
+            "--ntasks-per-node=1",
+            "--gpus-per-node=1",
+            "--cpus-per-task=16",
+            f"--nodelist=n[{first}-{first + 1}]",
+        ]
         settings = {"PYTHON": sys.executable, "RANKS_PER_NODE": "1", **AS_ROOT}
         script = f"set -e; {command} {' '.join(training)}"
         number = slurm.run("sbatch", "--parsable", *job, f"--output={path}/logs/%j.log", "--wrap", script, **settings)
