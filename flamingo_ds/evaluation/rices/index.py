@@ -2,15 +2,14 @@
 
 CACHE/ENCODER-DATA/            both hashed: another encoder or other data is another index
   index.json                   what it is of
-  block-00000.npy              features of the first 1,024 samples (N, D), of length 1; NaN where a sample is unreadable
-  block-00000.json             SHA-256 of each medium of each of them
+  block-00000.npy              features of the first 256 samples (N, D), of length 1; NaN where a sample is unreadable
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,15 +17,15 @@ import numpy
 import torch.distributed as dist
 from PIL import Image
 
-from ...checkpoint.files import beside, replace_text
+from ...checkpoint.files import beside, flush, replace_text
 from ...config import ConfigError
 from ...data.bad_samples import BadSample
 from ...parallel.launch import Launch
 from ..task import Sample
 from .encoder import Encoder
-from .media_keys import identity, media_key
+from .identity import identity
 
-BLOCK = 1024
+BLOCK = 256
 # Samples that are decoded, and then encoded, together: the same on any number of ranks, so that features are equal.
 GROUP = 32
 DECODERS = 4
@@ -57,19 +56,9 @@ class Index:
         """All in memory: (N, D)."""
         return numpy.concatenate(list(self))
 
-    def media_keys(self) -> list[tuple[str, ...]]:
-        """Of each sample; none of an unreadable one."""
-        texts = (path.with_suffix(".json").read_text(encoding="utf-8") for path in self.paths())
-        return [tuple(keys) for text in texts for keys in json.loads(text)]
-
     def unreadable(self) -> list[int]:
         """Places of samples whose media could not be read; they are nobody's neighbours."""
         return numpy.flatnonzero(numpy.isnan(self.features()[:, 0])).tolist()
-
-    def with_media_keys(self, samples: Sequence[Sample]) -> list[Sample]:
-        """The samples that it was built of, told apart by content, for :mod:`~flamingo_ds.evaluation.duplicates`."""
-        pairs = zip(samples, self.media_keys(), strict=True)
-        return [replace(sample, media_keys=sample.media_keys + keys) for sample, keys in pairs]
 
 
 def build_index(encoder: Encoder, samples: Sequence[Sample], cache: Path, launch: Launch, load: Load) -> Index:
@@ -112,32 +101,25 @@ def build_index(encoder: Encoder, samples: Sequence[Sample], cache: Path, launch
 
 
 def _write_block(encoder: Encoder, samples: Sequence[Sample], path: Path, load: Load, pool: ThreadPoolExecutor) -> None:
-    """Keys first: a block is there when its features are."""
-    rows: list[numpy.ndarray | None] = []
-    keys: list[list[str]] = []
-    for group in _decoded(samples, load, pool):
-        rows += _encoded(encoder, [pictures for pictures, _ in group])
-        keys += [found for _, found in group]
+    """Whole or not at all."""
+    rows = [row for group in _decoded(samples, load, pool) for row in _encoded(encoder, group)]
     found = next((row for row in rows if row is not None), None)
     width = len(found) if found is not None else encoder.features([Image.new("RGB", (64, 64))]).shape[1]
     features = numpy.stack([numpy.full(width, numpy.nan, numpy.float32) if row is None else row for row in rows])
-    replace_text(path.with_suffix(".json"), json.dumps(keys) + "\n")
     with beside(path, ".partial").open("wb") as stream:
         numpy.save(stream, features)
+    flush(beside(path, ".partial"))
     beside(path, ".partial").replace(path)
 
 
-def _decoded(
-    samples: Sequence[Sample], load: Load, pool: ThreadPoolExecutor
-) -> Iterator[list[tuple[list[Image.Image], list[str]]]]:
-    """Pictures and media keys of each sample, in groups; the next group is decoded while one is encoded."""
+def _decoded(samples: Sequence[Sample], load: Load, pool: ThreadPoolExecutor) -> Iterator[list[list[Image.Image]]]:
+    """Pictures of each sample, in groups, none of an unreadable one; the next group is decoded while one is encoded."""
 
-    def read(sample: Sample) -> tuple[list[Image.Image], list[str]]:
+    def read(sample: Sample) -> list[Image.Image]:
         try:
-            pictures = [picture for path in sample.media for picture in load(path)]
-            return pictures, [media_key(path) for path in sample.media]
+            return [picture for path in sample.media for picture in load(path)]
         except (BadSample, OSError):
-            return [], []
+            return []
 
     waiting = None
     for group in _groups(samples):

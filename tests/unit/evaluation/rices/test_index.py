@@ -1,5 +1,3 @@
-import shutil
-
 import numpy
 import pytest
 import torch
@@ -91,19 +89,10 @@ def test_other_data_or_another_encoder_is_another_index(samples, tmp_path):
     assert len(folders) == 4
 
 
-def test_a_copied_file_is_known_by_its_content(samples, tmp_path):
-    copy = tmp_path / "copy.png"
-    shutil.copy(samples[3].media[0], copy)
-    video = tmp_path / "frames.mp4"
-    video.mkdir()
-    (video / "0.png").write_bytes(b"frame")
-    given = [*samples[:5], Sample("copy", (copy,)), Sample("video", (video,))]
+def test_a_video_is_the_mean_of_its_frames(samples, tmp_path):
+    given = [*samples[:5], Sample("video", (tmp_path / "frames.mp4",))]
     built = build_index(Colours(), given, tmp_path / "cache", ALONE, load)
-    keyed = built.with_media_keys(given)
-    assert keyed[3].media_keys == keyed[5].media_keys
-    assert len({sample.media_keys for sample in keyed}) == 6
-    # Frames count alike.
-    numpy.testing.assert_allclose(built.features()[6], [0.5**0.5, 0.5**0.5, 0], atol=1e-6)
+    numpy.testing.assert_allclose(built.features()[5], [0.5**0.5, 0.5**0.5, 0], atol=1e-6)
 
 
 def test_an_unreadable_picture_is_marked(samples, tmp_path):
@@ -111,7 +100,6 @@ def test_an_unreadable_picture_is_marked(samples, tmp_path):
         samples[number].media[0].write_bytes(b"no picture")
     built = build_index(Colours(), samples, tmp_path / "cache", ALONE, load)
     assert built.unreadable() == [2, *range(8, 16)]
-    assert built.media_keys()[2] == ()
     assert neighbours(built.features(), built, 30).shape == (30, 21)
 
 
