@@ -17,6 +17,7 @@ class Prediction:
         examples: keys of the examples in the order of the prompt (the first one where several were ensembled).
         prompt: the text that the model read.
         log_likelihoods: of every option; None for open-ended answers.
+        prompt_media: paths of all pictures of the prompt in reading order, the query's last.
     """
 
     key: str
@@ -27,6 +28,7 @@ class Prediction:
     examples: tuple[str, ...] = ()
     prompt: str = ""
     log_likelihoods: Mapping[str, float] | None = None
+    prompt_media: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,15 @@ ABBREVIATIONS = (
     "jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|mon|tue|tues|wed|thu|thurs|fri|ala|ariz|calif|colo|conn|dak|fla|"
     "ga|ill|ind|kan|kans|ky|mass|md|mich|minn|mo|mont|neb|nev|okla|ont|ore|pa|penn|tenn|tex|va|vt|wash|wis|wyo"
 )
+# Behind a letter with a full stop they begin a sentence.
+STARTERS = "A|All|An|And|As|At|But|By|He|Her|His|If|In|It|Its|On|She|So|That|The|Their|There|They|This|To|We|You"
 TOKEN = re.compile(
     rf"""
     https?://[^\s<>]*[\w/] | </?[a-z][^<>\s:]*> | [\w.]+@[\w.]*\w | [@\#][a-z_]\w*      # addresses, tags, names
     | \.+ | -+
     | (?:{ABBREVIATIONS})\.(?!\w)
     | no\.(?=\s*\d)
-    | (?:[a-z]\.){{2,}}(?!\w) | [a-z]\.(?=\s+\S)                             # u.s.  and  j. smith, not at the end
+    | (?:[a-z]\.){{2,}}(?!\w) | [a-z]\.(?!\w)(?!\s+(?-i:{STARTERS})\b)        # u.s. and the letter x.
     | can(?=not\b) | gon(?=na\b) | wan(?=na\b) | got(?=ta\b) | lem(?=me\b) | gim(?=me\b)
     | '(?=t(?:is|was))t | y'(?=all\b) | ma'am\b | ol'(?!\w) | n?e'er\b
     | [dlo]'(?!(?:ll|re|ve)\b)[^\W\d_]{{2,}}(?:-\w+)*                        # d'art, o'clock

@@ -46,6 +46,7 @@ def test_tokens_are_those_of_stanford():
         ("the dogs' “toys” at 3:00pm", "the dogs toys at 3:00 pm"),
         ("well-known and/or foo.com (U.S.A.) R&B", "well-known and/or foo.com -lrb- u.s.a. -rrb- r&b"),
         ("gonna 'tis cannot wanna... who'd've", "gon na 't is can not wan na who 'd 've"),
+        ("the letter A. He has an X.", "the letter a he has an x."),
         ("1,000 of 3.5m, 50% at $5.00 — '80s!!", "1,000 of 3.5 m 50 % at $ 5.00 '80s !!"),
     ],
 )
