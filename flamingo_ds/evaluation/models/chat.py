@@ -5,6 +5,7 @@ it, so its scores stand beside ours without a line of code for each family.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from ..shared_cache import can_share, share
 from ..task import Prompt, is_video
 from .chat_encoder import ChatEncoder
 from .identity import files_identity, one_line
-from .model import KEY, Beams, media_paths
+from .model import KEY, Beams, media_paths, require_fit
 from .ours import UNREADABLE, require_whole
 
 # An answer like no word of a template: what is written around it is written around every answer.
 PROBE = "Q7z"
+# Decoded: examples come again with the next query.
+PICTURES_KEPT = 128
 
 
 class ChatReader:
@@ -50,6 +53,7 @@ class ChatReader:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         text_config = config.get_text_config()
         self.context_length: int | None = getattr(text_config, "max_position_embeddings", None)
+        self.picture = lru_cache(maxsize=PICTURES_KEPT)(_picture)
         self.marks = [str(token) for token in self.tokenizer.get_added_vocab()]
 
     def text(self, prompt: Prompt) -> str:
@@ -69,7 +73,7 @@ class ChatReader:
     def inputs(self, prompts: Sequence[Prompt]) -> Any:
         """A batch as the model takes it, padded on the left."""
         texts = [self.text(prompt) for prompt in prompts]
-        images = [[_picture(path) for path in media_paths(prompt)] for prompt in prompts]
+        images = [[self.picture(path) for path in media_paths(prompt)] for prompt in prompts]
         given = {"images": images if len(prompts) > 1 else images[0]} if any(images) else {}
         # The template has written <bos> where the model wants one.
         special = not (self.tokenizer.bos_token and texts[0].startswith(self.tokenizer.bos_token))
@@ -122,10 +126,15 @@ class ChatAnswerer:
         # Not every family goes on right from a cache that it did not make: asked of the first prompt.
         self.shares_cache: bool | None = None
 
+    def see(self, path: Path) -> None:
+        """Decode it."""
+        self.reader.picture(path)
+
     @torch.inference_mode()
     def write(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
         """With the model's own end of a turn."""
         inputs = self._inputs(prompts)
+        require_fit(inputs["input_ids"].shape[1] + max_new_tokens, self.reader.context_length)
         made = self.model.generate(
             **inputs,
             max_new_tokens=max_new_tokens,
@@ -144,6 +153,7 @@ class ChatAnswerer:
         inputs = self._inputs([prompt])
         tokens = self.reader.with_options(prompt, inputs["input_ids"][0].tolist(), options)
         kept = len(tokens.prompt)
+        require_fit(kept + max(map(len, tokens.rows)), self.reader.context_length)
         if self.shares_cache is None:
             self.shares_cache = self._agrees(inputs, kept, tokens.rows[:2])
         return self._scored(inputs, kept, tokens.rows, self.shares_cache)

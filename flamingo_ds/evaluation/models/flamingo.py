@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from ..shared_cache import can_share, share
 from ..task import Prompt, Turn
 from .identity import weights_identity
 from .media_store import MediaStore
-from .model import Beams, media_paths
+from .model import Beams, media_paths, require_fit
 
 ALL_PREVIOUS = "all_previous"
 
@@ -90,10 +91,16 @@ class FlamingoAnswerer:
         self.media = MediaStore(self.model, reader.processor)
 
     @torch.inference_mode()
+    def see(self, path: Path) -> None:
+        """Encode it."""
+        self.media.latents(path)
+
+    @torch.inference_mode()
     def write(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
         """Prompts of unequal length are padded on the left."""
         rows = [self.reader.ids(prompt) for prompt in prompts]
         config, length = self.reader.config, max(map(len, rows))
+        require_fit(length + max_new_tokens, config.context_length)
         padding = config.pad_token_id if config.pad_token_id is not None else config.eoc_token_id
         ids = torch.full((len(rows), length), padding)
         mask = torch.zeros(len(rows), length, dtype=torch.long)
@@ -118,6 +125,7 @@ class FlamingoAnswerer:
     def log_likelihoods(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         """The prompt is computed once; options go in batches over its keys and values."""
         tokens = self.reader.with_options(prompt, options)
+        require_fit(len(tokens.prompt) + max(map(len, tokens.rows)), self.reader.context_length)
         ids = torch.tensor([tokens.prompt], device=self.model.device)
         media = self.media.keys_values([media_paths(prompt)])
         read = self.model(input_ids=ids, media_key_values=media, use_cache=True, logits_to_keep=1)

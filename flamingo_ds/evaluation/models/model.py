@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 
+from ...config import ConfigError
 from ..rices import Encoder
 from ..task import Prompt
 
@@ -39,7 +40,15 @@ class Reader(Protocol):
 
 
 class Answerer(Protocol):
-    """A model that answers. Unreadable media raise :class:`~flamingo_ds.data.bad_samples.BadSample`."""
+    """A model that answers."""
+
+    def see(self, path: Path) -> None:
+        """Read a picture or video before it is asked about.
+
+        Raises:
+            BadSample: unreadable.
+        """
+        ...
 
     def write(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
         """Open-ended: what the best of three beams wrote behind each prompt, up to ``<EOC>``."""
@@ -86,6 +95,16 @@ class Beams:
 
     count: int = 3
     length_penalty: float = 0.0
+
+
+def require_fit(length: int, context: int | None) -> None:
+    """Refuse a prompt that with its answer is longer than the model reads.
+
+    Raises:
+        ConfigError: both lengths.
+    """
+    if context is not None and length > context:
+        raise ConfigError("--shots", f"{length} tokens", f"prompts of at most {context} tokens with their answer")
 
 
 def media_paths(prompt: Prompt) -> list[Path]:

@@ -4,13 +4,10 @@ import pytest
 import torch
 from transformers import CLIPImageProcessor, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 
-from flamingo_ds.evaluation.models.flamingo import FlamingoAnswerer, FlamingoReader
 from flamingo_ds.evaluation.task import Turn
 from tests.tiny import (
     IMAGE_SIZE,
-    tiny_flamingo,
     tiny_image,
-    tiny_processor,
     tiny_text_config,
     tiny_tokenizer,
     tiny_vision_config,
@@ -38,16 +35,6 @@ def prompts(pictures):
     first, second = Turn((pictures[0],), "Output:", "a red square"), Turn((pictures[1],), "Output:", "a")
     query = Turn((pictures[2],), "Output:", None)
     return [(first, second, query), (second, query), (query,)]
-
-
-def flamingo(family="llama", shares_cache=True, **changes):
-    """Around the tiny processor, whose two new tokens come last."""
-    processor = tiny_processor()
-    known = len(processor.tokenizer) - 2
-    ids = {"image_token_id": processor.image_token_id, "eoc_token_id": processor.eoc_token_id}
-    model = tiny_flamingo(tiny_text_config(family, vocab_size=known), first_new_token_id=known, **ids | changes)
-    reader = FlamingoReader(model.config, processor, f"tiny {family}")
-    return FlamingoAnswerer(model, reader, shares_cache=shares_cache)
 
 
 @pytest.fixture(scope="session")

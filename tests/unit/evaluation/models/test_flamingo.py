@@ -4,8 +4,7 @@ from PIL import Image
 
 from flamingo_ds.data.bad_samples import BadSample
 from flamingo_ds.evaluation.task import Turn
-
-from .conftest import flamingo
+from tests.evaluating import flamingo
 
 # Of one token and of many, one the beginning of another, and one of none.
 OPTIONS = ["a", "a red", "a red square", "blue circle of a picture", "x", ""]
