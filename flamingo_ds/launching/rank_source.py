@@ -48,6 +48,15 @@ def read_launch(environ: Mapping[str, str], ask: Resolve = resolve) -> Launch:
     return ask_mpi() if mpi is not None or step is None else step.launch(ask)
 
 
+def likely_rank(environ: Mapping[str, str]) -> int:
+    """Of a process that has something to say before its place is known for certain; 0 where nothing tells it."""
+    in_step = "SLURM_PROCID" if environ.get("SLURM_STEP_ID") else "RANK"
+    for name in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", in_step):
+        if environ.get(name, "").isdecimal():
+            return int(environ[name])
+    return 0
+
+
 def _read_launcher(environ: Mapping[str, str], ask: Resolve) -> Launch | None:
     """From torchrun's or deepspeed's variables. A master alone, as a shell or a container may export it, is nobody."""
     if not any(environ.get(name) for name in VARIABLES[:3]):

@@ -7,16 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.distributed import DistError
 
 from ..batch import FlamingoBatch
 from ..checkpoint.publish import SaveInput
 from ..checkpoint.saver import CheckpointSaver
-from ..config import EXIT_DONE, EXIT_STOPPED
+from ..config import EXIT_DONE, EXIT_HALTED, EXIT_STOPPED
 from ..data import MicroBatch, MixtureOutline
 from ..parallel import StepResult, TrainEngine, Watchdog
+from .ends import Ends, lost_peer
 from .metrics import MetricsLog, memory_gb
-from .preemption import StopRequest
 from .probe import Probe, describe_probe
 from .progress import ProgressDisplay
 from .run_folder import LOGGER, RunFolder
@@ -38,7 +37,7 @@ class Trainer:
         mixture: of data, at its position.
         probe: of the model on validation data.
         run: folder.
-        stop: where signals arrive.
+        ends: why to stop, and where to tell how it ended.
         saver: of checkpoints.
         watchdog: is told where the loop is.
         is_main: whether this rank writes and speaks.
@@ -51,13 +50,13 @@ class Trainer:
         mixture: MixtureOutline,
         probe: Probe,
         run: RunFolder,
-        stop: StopRequest,
+        ends: Ends,
         saver: CheckpointSaver,
         watchdog: Watchdog,
         is_main: bool,
     ) -> None:
         self.content, self.config, self.engine, self.mixture = content, content.recipe.train, engine, mixture
-        self.probe, self.run, self.stop, self.saver = probe, run, stop, saver
+        self.probe, self.run, self.ends, self.saver = probe, run, ends, saver
         self.watchdog, self.is_main = watchdog, is_main
         self.stall = 0.0
         self.metrics = MetricsLog(run.metrics, run.tensorboard, content.step) if is_main else None
@@ -78,9 +77,8 @@ class Trainer:
                 code = self._loop()
                 self.watchdog.doing("the last save")
                 self.saver.finish()  # collective
-                if code == EXIT_STOPPED:
-                    self._say_saved()
-                    self._say(f"stopped on {self.stop.signal or 'the signal of another rank'}; go on with --resume")
+                self._say_saved()
+                self._say_end(code)
             except Exception as error:
                 error.add_note(self._where(error))
                 LOGGER.exception("training failed")
@@ -95,8 +93,11 @@ class Trainer:
 
     def _loop(self) -> int:
         saved = self.content.step
+        self.ends.record.step = saved
         if saved >= self.config.max_steps:
             self._say(f"nothing to do: step {saved} of {self.config.max_steps} is done")
+        elif self.is_main:
+            self.run.files.finished.unlink(missing_ok=True)  # of a run that is now to go further
         for done in range(self.content.step + 1, self.config.max_steps + 1):
             began = time.monotonic()
             rate = learning_rate(done - 1, self.config.max_steps, self.config.optimizer, self.config.schedule)
@@ -110,22 +111,25 @@ class Trainer:
                     f"step {saved}"
                 )
             seconds = time.monotonic() - began
+            self.ends.record.step = done
             probed = self.probe.losses() if self.probe.is_due(done) else {}
             self._report(done, result, rate, seconds, probed)
             self._say_saved()
             # The wish to stop was summed over ranks inside the step: every rank saves after the same one.
-            stopping = result.counters["stop"] > 0
+            halting = result.counters["halt"] > 0
+            stopping = halting or result.counters["stop"] > 0
             if stopping or done % self.config.save_every == 0 or done == self.config.max_steps:
                 self._save(done, micro_batches[0].batch[:REFERENCE_SEQUENCES])
                 saved = done
             if stopping and done < self.config.max_steps:
-                return EXIT_STOPPED
+                return EXIT_HALTED if halting else EXIT_STOPPED
         return EXIT_DONE
 
     def _where(self, error: Exception) -> str:
         where = f"this was {self.watchdog.place}"
-        if isinstance(error, DistError) or "Connection" in str(error):
-            where += f"; a connection broke, so another rank has ended: see what it said, and {self.run.path / 'logs'}"
+        if (lost := lost_peer(error)) is not None:
+            self.ends.record.follows = True
+            where += f"; {lost}: see what it said, and {self.run.path / 'logs'}"
         return where
 
     def _counters(self, micro_batches: list[MicroBatch]) -> dict[str, int]:
@@ -137,7 +141,8 @@ class Trainer:
         return {
             "tokens": sum(batch.num_tokens() for batch in batches),
             "images": sum(int(batch.num_images.sum()) for batch in batches),
-            "stop": int(self.stop.requested),
+            "stop": int(self.ends.stop.requested),
+            "halt": int(self.is_main and self.run.files.stop.exists()),
             **filled,
             **self.mixture.bad_samples(),
         }
@@ -148,7 +153,7 @@ class Trainer:
         if self.metrics is None:
             return
         counters = dict(result.counters)
-        del counters["stop"]
+        del counters["stop"], counters["halt"]
         shares = {
             f"real_token_share/{name}": counters.pop(f"real/{name}") / max(counters.pop(f"slots/{name}"), 1)
             for name in result.losses
@@ -191,6 +196,16 @@ class Trainer:
     def _say_saved(self) -> None:
         if (saved := self.saver.saved()) is not None:
             self._say(f"saved {saved.path} in {saved.seconds:.1f} s; training stood still for {self.stall:.2f} s")
+            if (late := self.ends.too_late(saved.seconds)) is not None:
+                self._say(late)
+
+    def _say_end(self, code: int) -> None:
+        if code == EXIT_STOPPED:
+            self._say(f"stopped on {self.ends.stop.signal or 'the signal of another rank'}; go on with --resume")
+        elif code == EXIT_HALTED:
+            self._say(f"stopped by {self.run.files.stop}; remove it to go on with --resume")
+        elif self.is_main:
+            self.run.files.write_finished(self.config.max_steps)
 
     def _reference(self, batch: FlamingoBatch) -> Mapping[str, torch.Tensor]:
         inputs: dict[str, Any] = batch.tensors()

@@ -1,7 +1,6 @@
 """The evaluation loss is one number, on whatever layout, and training goes on as if nobody had asked for it.
 
-Measured over the layouts below: at most 1.6e-7 relative from plain PyTorch on the whole batch, by the order of
-additions; the limit is that of the training losses.
+Layouts differ in the order of additions, as they do in training; the limit is that of the training losses.
 """
 
 import pytest

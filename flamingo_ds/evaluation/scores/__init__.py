@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ...config import ConfigError
 from ..results import Prediction
 from ..task import Task
-from .answers import Accuracy, ExactMatch, VqaAccuracy
+from .answers import Accuracy, ExactMatch, IvqaAccuracy, VqaAccuracy
 from .bleu import Bleu4
 from .bootstrap import interval
 from .cider import Cider
@@ -15,7 +15,7 @@ from .score import Score
 __all__ = ["SCORES", "Score", "check_scores", "count_empty", "interval"]
 
 SCORES: Mapping[str, Score] = {
-    score.name: score for score in (VqaAccuracy(), Cider(), Bleu4(), Accuracy(), RocAuc(), ExactMatch())
+    score.name: score for score in (VqaAccuracy(), IvqaAccuracy(), Cider(), Bleu4(), Accuracy(), RocAuc(), ExactMatch())
 }
 
 

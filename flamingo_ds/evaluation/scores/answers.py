@@ -27,6 +27,20 @@ class VqaAccuracy(PerQuery):
         return (people_who_said_it + others) / len(people)
 
 
+class IvqaAccuracy(PerQuery):
+    """Accuracy of iVQA (Yang et al. 2021): min(1, people who said it / 2), of five as a rule."""
+
+    name = "ivqa_accuracy"
+    # One person's word alone is worth a half.
+    least_references = 2
+
+    def of(self, text: str, references: Sequence[str]) -> float:
+        """1, a half or 0; both sides normalised as for VQA. An answer of nothing but articles or marks is wrong."""
+        answer = normalised(stripped(text))
+        matches = sum(normalised(stripped(reference)) == answer for reference in references)
+        return min(1.0, matches / 2) if answer else 0.0
+
+
 class ExactMatch(PerQuery):
     """Top-1 accuracy of open-ended answers (MSVD-QA and other video questions): one of the references, normalised."""
 

@@ -1,9 +1,14 @@
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from flamingo_ds.data.documents import Document
+from flamingo_ds.data.pictures import Picture
+from flamingo_ds.data.sequence import SequenceRules
 from flamingo_ds.evaluation.prompts import build_prompt, chat, encode, plain, render
 from flamingo_ds.evaluation.task import Answering, Sample, Task
+from tests.tiny import tiny_processor
 
 CAT, ELEPHANTS, WATER = (Path(f"{name}.jpg") for name in ("cat", "elephants", "water"))
 
@@ -144,3 +149,18 @@ def test_a_conversation_has_a_turn_of_each_for_every_example():
 def test_without_instruction_a_conversation_has_no_empty_text():
     (message,) = chat(build_prompt(task_of(""), QUERY, []))
     assert message["content"] == [{"type": "image", "path": "water.jpg"}]
+
+
+@pytest.mark.parametrize(
+    "words", [("a cat", "a dog"), ("a <image> b", "what<EOC>, <video>"), ("näïve 3", "{question}")]
+)
+def test_a_prompt_has_the_ids_that_training_gives_the_same_page(words):
+    tokenizer = tiny_processor().tokenizer
+    image, eoc = tokenizer.convert_tokens_to_ids(["<image>", "<EOC>"])
+    samples = [Sample(word, (CAT,), word, (word,)) for word in words]
+    prompt = build_prompt(QUESTIONS, QUERY, samples)
+    page = []
+    for turn in prompt:
+        page += [Picture(b""), turn.instruction + (f" {turn.answer}" if turn.answer else "")]
+    rules = SequenceRules(tokenizer, image, eoc, max_tokens=10**6, max_images=10, eoc_at_end=False)
+    assert encode(prompt, tokenizer, image, eoc) == rules(Document(page), Random(0)).input_ids

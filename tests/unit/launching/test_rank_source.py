@@ -6,7 +6,7 @@ from flamingo_ds.config import ConfigError
 from flamingo_ds.launching import rank_source
 from flamingo_ds.launching.hostlist import expand_hostlist
 from flamingo_ds.launching.launch import Launch
-from flamingo_ds.launching.rank_source import VARIABLES, read_launch
+from flamingo_ds.launching.rank_source import VARIABLES, likely_rank, read_launch
 from flamingo_ds.launching.slurm_step import port_of
 
 LAUNCHED = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
@@ -268,3 +268,19 @@ def test_jobs_and_steps_do_not_share_a_port():
     ports = [port_of(job, step) for job in range(1000, 1300) for step in range(31)]
     assert len(set(ports)) == len(ports)
     assert all(1024 < port < 32768 for port in ports)
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank"),
+    [
+        ({}, 0),
+        (LAUNCHED, 3),
+        (step(2, 8), 2),
+        ({**step(1, 4), **TORCHRUN}, 3),
+        ({**step(1, 3, "n[2-4]"), **mpirun(5, 8)}, 5),
+        ({"RANK": "x"}, 0),
+        ({**BATCH_SHELL, "SLURM_PROCID": "2"}, 0),
+    ],
+)
+def test_a_rank_is_guessed_from_half_an_environment(environment, rank):
+    assert likely_rank(environment) == rank

@@ -86,6 +86,12 @@ def test_exact_match_and_accuracy():
     assert SCORES["accuracy"].statistics(some)[:, 0].tolist() == [1, 1, 0, 0]
 
 
+def test_ivqa_accuracy_wants_two_who_said_it():
+    people = ["a pan", "pan", "the pot", "spoon", ""]
+    some = predictions(["Pan.", "pot", "fork", "", "the"], [people] * 5)
+    assert SCORES["ivqa_accuracy"].statistics(some)[:, 0].tolist() == [1, 0.5, 0, 0, 0]
+
+
 def by_pairs(scores, labels):
     pairs = [
         (p, n) for p, a in zip(scores, labels, strict=True) if a for n, b in zip(scores, labels, strict=True) if not b
@@ -109,6 +115,7 @@ def test_what_cannot_be_scored_is_refused():
     likelihoods = [{"yes": -1.0, "no": -2.0}]
     for name, some, message in [
         ("vqa_accuracy", predictions(["x"], [["x"] * 3]), "at least 4"),
+        ("ivqa_accuracy", predictions(["x"], [["x"]]), "at least 2"),
         ("cider", predictions(["x"], [[]]), "at least 1"),
         ("bleu4", predictions(["x"], [[]]), "at least 1"),
         ("exact_match", predictions(["x"], [[]]), "at least 1"),

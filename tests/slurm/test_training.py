@@ -1,0 +1,127 @@
+"""Real training on the cluster: DeepSpeed over gloo between nodes, each with an address of its own.
+
+A start costs ten seconds of imports a rank, so there are few runs, and each is stopped in several ways.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from ..integration.conftest import Road, write_shards
+from ..integration.test_layouts import KINDS, assert_same, train
+from ..integration.test_stop_and_resume import load_kind, metrics
+from ..tiny import write_tiny_backbones
+from .cluster import Cluster
+from .job import Job
+from .stub_run import StubRun
+
+ZERO3 = ("--deepspeed_config", "ds_configs/zero3.json")
+STEPS, EVENT_STEPS = 4, 60
+# What the machine has to import and compute before the first step, beside other tests.
+PATIENCE = 400.0
+
+
+@pytest.fixture(scope="module")
+def road(slurm: Cluster) -> Road:
+    folder = slurm.shared / "road"
+    folder.mkdir()
+    write_tiny_backbones(folder / "backbones")
+    write_shards(folder)
+    recipe = {
+        "run_dir": f"{folder}/run",
+        "model": {
+            "language_model": {"source": f"{folder}/backbones/lm"},
+            "vision_encoder": {"source": f"local-dir:{folder}/backbones/clip"},
+            "resampler": {"depth": 1, "latents": 4, "heads": 2, "head_width": 16, "max_frames": 1},
+            "gated_cross_attention": {"initial_gate": 0.5},
+        },
+        "data": {
+            "datasets": {
+                "pairs": {"format": "image_text", "shards": f"{folder}/pairs-*.tar", "batch_size": 8},
+                "pages": {"format": "interleaved", "shards": f"{folder}/pages-*.tar", "batch_size": 8},
+            }
+        },
+        "train": {"max_steps": STEPS, "precision": "fp32", "schedule": {"warmup_steps": 2}},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(json.dumps(recipe))  # JSON is YAML
+    return Road(folder, path)
+
+
+def submit(slurm: Cluster, road: Road, name: str, nodes: int, ranks: int, *more: str) -> Job:
+    """A training on so many nodes."""
+    counts = ["--nodes", str(nodes), "--gpus-per-node", "0", "--ranks-per-node", str(ranks)]
+    fixed = [f"run_dir={road.folder}/{name}", "launch.preflight=none", "launch.max_restarts=0"]
+    done = slurm.run("python3", "launchers/submit.py", "--recipe", str(road.recipe), *counts, *fixed, *more)
+    found = re.search(r"^job (\d+)", done.stdout, re.MULTILINE)
+    assert found, done.stdout
+    return Job(slurm, found[1], road.folder / name)
+
+
+@pytest.fixture(scope="module")
+def on_four_nodes(slurm: Cluster, road: Road) -> Job:
+    return submit(slurm, road, "four-nodes", 4, 2, *ZERO3, "launch.nodelist=n[9-12]")
+
+
+@pytest.fixture(scope="module")
+def in_a_pipeline(slurm: Cluster, road: Road) -> Job:
+    pipeline = ("parallel.pipeline_stages=2", "parallel.shard_frozen=true")
+    return submit(slurm, road, "pipeline", 2, 2, *pipeline, "launch.nodelist=n[9-10]")
+
+
+@pytest.fixture(scope="module")
+def through_events(slurm: Cluster, road: Road) -> Job:
+    steps = (f"train.max_steps={EVENT_STEPS}", "train.save_every=10")
+    place = ("launch.nodelist=n[13-14]", "launch.partition=low", "launch.exclusive=true")
+    return submit(slurm, road, "events", 2, 1, *ZERO3, *steps, *place)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(road: Road) -> Path:
+    """On this machine, never stopped."""
+    return train(road, "two-ranks", 2, *ZERO3, f"train.max_steps={EVENT_STEPS}", "train.save_every=2")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def all_at_once(on_four_nodes: Job, in_a_pipeline: Job, through_events: Job) -> None:
+    """Submitted before any is waited for."""
+
+
+def test_stopped_preempted_and_crashed_it_is_the_run_that_never_stopped(
+    slurm: Cluster, through_events: Job, two_ranks: Path
+) -> None:
+    run = through_events
+    run.reach(3, PATIENCE)
+    slurm.run("scancel", "--batch", "--signal=USR1", run.number)
+    run.reach(15, PATIENCE)
+    high = StubRun(slurm, "above", STUB_STEPS=3)
+    above = high.submit("launch.partition=high", "launch.nodelist=n[13-14]", "launch.exclusive=true")
+    slurm.wait_job(run.number, "PENDING", restarts=2)
+    above.end("COMPLETED")
+    run.reach(30, PATIENCE)
+    slurm.crash("n14")
+    slurm.boot("n14")
+    run.end("COMPLETED", restarts=3, patience=PATIENCE)
+    assert "start 1: USR1: all ranks save and stop" in run.log
+    assert metrics(run.path) == metrics(two_ranks)
+    for kind in KINDS:
+        ours, theirs = (load_kind(path / "checkpoints/latest", kind) for path in (run.path, two_ranks))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours), kind
+
+
+def test_zero3_on_four_nodes_is_the_run_of_one_machine(on_four_nodes: Job, road: Road) -> None:
+    here = train(road, "eight-ranks", 8, *ZERO3)
+    on_four_nodes.end("COMPLETED", patience=PATIENCE)
+    assert_same(on_four_nodes.path, here, after=0, to=STEPS)
+    said = on_four_nodes.rank_log(7)
+    assert "ZeRO-3 on 8 ranks" in said, said
+
+
+def test_a_pipeline_over_two_nodes_is_the_run_of_one_machine(in_a_pipeline: Job, two_ranks: Path) -> None:
+    in_a_pipeline.end("COMPLETED", patience=PATIENCE)
+    assert_same(in_a_pipeline.path, two_ranks, after=0, to=STEPS)
+    assert "pipeline of 2 stages x data 2" in in_a_pipeline.rank_log(0)
