@@ -13,10 +13,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from .config import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError
+from .errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_STOPPED, ConfigError
 from .evaluation.named_tasks import load_tasks, split_label
 from .evaluation.report import print_table, require_matplotlib, write_report
 from .evaluation.results import Report
+from .launching.rank_source import likely_rank
+from .launching.signals import StopRequest
 
 # A launcher ends all ranks when one fails. Rank 0 speaks first; another rank that alone found the error speaks then.
 PATIENCE_SECONDS = 5.0
@@ -29,22 +31,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; see ``--help``.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 wrong input, 85 interrupted: the same command goes on.
+        The exit code: 0 done, 1 failed, 2 wrong input, 85 stopped on a signal: the same command goes on.
     """
     try:
-        return _run(_parser().parse_args(arguments))
+        with StopRequest() as stop:
+            return _run(_parser().parse_args(arguments), stop)
     except ConfigError as error:
         _say_in_turn(f"error: {error}")
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        _say_in_turn("interrupted; the same command goes on from here")
-        return EXIT_STOPPED
+        _say_in_turn("interrupted before anything was asked")
+        return EXIT_INTERRUPTED
     except Exception:
         _say_in_turn(traceback.format_exc())
         return EXIT_FAILED
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, stop: StopRequest) -> int:
     if options.out is not None:
         require_matplotlib()
     if any(split_label(label)[0] == RETRIEVAL for label in options.task):
@@ -68,7 +71,11 @@ def _run(options: argparse.Namespace) -> int:
         return EXIT_DONE
     if launch.world_size > 1:
         init_distributed(launch, TIMEOUT_S)
-    evaluation.answer()
+    stop.listen()
+    evaluation.answer(stop)
+    if stop.requested:
+        print(f"stopped on {stop.signal}; the same command goes on from here", flush=True)
+        return EXIT_STOPPED
     wait_for_all(launch)
     if launch.is_main:
         _tell(evaluation.report(), options)
@@ -134,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _say_in_turn(text: str) -> None:
-    if int(os.environ.get("RANK") or 0) > 0:
+    if likely_rank(os.environ) > 0:
         time.sleep(PATIENCE_SECONDS)
     print(text, file=sys.stderr, flush=True)
 

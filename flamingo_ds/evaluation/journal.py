@@ -28,19 +28,12 @@ class Journal:
     Args:
         report: the file beside which it lies.
         rank: this process's.
-
-    Raises:
-        ConfigError: a folder that cannot be written to.
     """
 
     def __init__(self, report: Path, rank: int) -> None:
         self.folder = beside(report, ".journal")
         self.own = self.folder / f"rank-{rank:04d}.jsonl"
         self.done: dict[Place, Outcome] = {}
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(KEY, str(report), f"a place that can be written to: {error.strerror}") from error
 
     def begin(self, settings: Mapping[str, Any], tasks: Mapping[str, str], writes: bool) -> None:
         """Go on with what is there, if it is of the same settings.
@@ -51,8 +44,13 @@ class Journal:
             writes: whether this rank notes the settings.
 
         Raises:
-            ConfigError: other settings or data; the first that differs.
+            ConfigError: other settings or data, the first that differs; or a folder that cannot be written to.
         """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            place = str(self.folder.parent)
+            raise ConfigError(KEY, place, f"a place that can be written to: {error.strerror}") from error
         path = self.folder / SETTINGS
         known = _read_settings(path)
         for name, value in settings.items():

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from ..launching.signals import StopRequest
 from ..parallel import Launch
 from .answering import Skip, answer
 from .choosing import Selection
@@ -45,7 +46,7 @@ class Evaluation:
             for named in tasks
         ]
         self.journal = Journal(settings.report, launch.rank)
-        self.journal.begin(self._fingerprint(), {named.label: _digest(named.task) for named in tasks}, launch.is_main)
+        self.digests = {named.label: _digest(named.task) for named in tasks}
 
     def prepare(self) -> None:
         """Choose examples, show prompts and measure them, all without the model's weights.
@@ -62,12 +63,13 @@ class Evaluation:
                 if self.launch.is_main and self.settings.selection is Selection.random:
                     self._show(questions)
 
-    def answer(self) -> None:
-        """Every question that has no answer yet; this rank's share of the batches.
+    def answer(self, stop: StopRequest) -> None:
+        """Every question that has no answer yet; this rank's share of the batches, as long as nobody asks to stop.
 
         Raises:
-            ConfigError: weights that cannot be loaded, or RICES without pictures.
+            ConfigError: a journal of other settings, weights that cannot be loaded, or RICES without pictures.
         """
+        self.journal.begin(self._fingerprint(), self.digests, self.launch.is_main)
         self.journal.read()
         wait_for_all(self.launch)  # whoever reads later would find answers of this run, and deal the rest out otherwise
         if self.settings.selection is Selection.random and not any(self._missing()):
@@ -80,7 +82,7 @@ class Evaluation:
                 named = self.tasks[place] = replace(named, task=similar.task)
                 neighbours = similar.neighbours
             for cell in self._cells(named):
-                self._answer_cell(named.label, cell, answerer, neighbours)
+                self._answer_cell(named.label, cell, answerer, neighbours, stop)
 
     def report(self) -> Report:
         """Scores of all answers, when all ranks have answered."""
@@ -101,7 +103,9 @@ class Evaluation:
             for cell in self._cells(named)
         ]
 
-    def _answer_cell(self, label: str, cell: CellPlan, answerer: Answerer, neighbours: Neighbours | None) -> None:
+    def _answer_cell(
+        self, label: str, cell: CellPlan, answerer: Answerer, neighbours: Neighbours | None, stop: StopRequest
+    ) -> None:
         questions = ask(cell, self.settings.selection, self.settings.ensemble, neighbours)
         if neighbours is not None and self.launch.is_main:
             self._show(questions)
@@ -112,6 +116,8 @@ class Evaluation:
         mine = waiting[self.launch.rank :: self.launch.world_size]
         with AnswerProgress(str(cell), sum(map(len, mine)), self.launch.is_main) as progress:
             for batch in mine:
+                if stop.requested:
+                    return
                 self.journal.add(batch, answer(answerer, self.source.reader, batch), label)
                 progress.advance(len(batch))
         if self.launch.is_main:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from flamingo_ds.evaluate import main
 from flamingo_ds.evaluation import run
 from flamingo_ds.evaluation.report import read_report
 from tests.evaluating import write_export, write_task
+from tests.tiny import write_open_clip
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +87,15 @@ def test_an_interrupted_run_goes_on_where_it_stopped(usual, whole, tmp_path, mon
     answered, answer = [], run.answer
 
     def counted(answerer, reader, batch):
-        if len(answered) == 7:
-            raise KeyboardInterrupt
         answered.append([question.sample.key for question in batch])
+        if len(answered) == 7:
+            os.kill(os.getpid(), signal.SIGTERM)  # the batch is still finished
         return answer(answerer, reader, batch)
 
     monkeypatch.setattr(run, "answer", counted)
     assert main([*usual, *more, "--json", str(path)]) == EXIT_STOPPED
-    assert "goes on from here" in capsys.readouterr().err
+    assert "stopped on SIGTERM; the same command goes on from here" in capsys.readouterr().out
+    assert len(answered) == 7
     assert not path.exists()
     own = tmp_path / "report.json.journal" / "rank-0000.jsonl"
     own.write_bytes(own.read_bytes()[:-20])
@@ -143,6 +146,7 @@ def test_prompts_are_shown_before_the_model_is_loaded(usual, tmp_path, monkeypat
     shown = capsys.readouterr().out
     assert shown.count("---") == 6
     assert "<image 3>Output:\n  image 1: " in shown
+    assert not list(tmp_path.iterdir())
 
 
 def test_unreadable_pictures_are_counted_by_kind(model, tmp_path):
@@ -172,7 +176,7 @@ MISTAKES = {
     "more than the context": (["--shots", "12", "--task", "LONG"], "--shots = 12", "prompts of at most 2048 tokens"),
     "no batch": (["--batch-size", "0"], "--batch-size = 0", "1 or more"),
     "no device": (["--device", "abacus"], "--device = 'abacus'", "a device of this machine"),
-    "no place for results": (["--json", "/proc/nowhere/x.json"], "--json = '/proc/nowhere/x.json'", "written to"),
+    "no place for results": (["--json", "/proc/nowhere/x.json"], "--json = '/proc/nowhere'", "written to"),
 }
 
 
@@ -201,3 +205,16 @@ def test_similar_examples_want_a_support_set_with_pictures(model, tasks, tmp_pat
         task = ["--task", f"jsonl={folder}", "--shots", "2", "--select", "rices", "--device", "cpu"]
         assert main([str(model), *task, "--json", str(tmp_path / "report.json")]) == EXIT_BAD_INPUT
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_retrieval_is_handed_over(tasks, tmp_path, capsys):
+    folder = tmp_path / "clip"
+    write_open_clip(folder, text_cfg={"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1})
+    model, path = f"local-dir:{folder}", tmp_path / "report.json"
+    assert main([model, "--task", f"retrieval={tasks[0]}", "--json", str(path), "--limit", "6"]) == EXIT_DONE
+    (cell,) = read_report(path).tasks[0].cells
+    assert cell.scores["image_to_text_recall_at_10"].value == 1.0  # three different captions
+    assert "image_to_text_recall_at_1" in capsys.readouterr().out
+    both = ["--task", f"retrieval={tasks[0]}", "--task", f"jsonl={tasks[0]}"]
+    assert main([model, *both, "--json", str(path)]) == EXIT_BAD_INPUT
+    assert "retrieval alone: MODEL is a contrastive one of open_clip then" in capsys.readouterr().err

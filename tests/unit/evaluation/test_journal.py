@@ -56,6 +56,7 @@ def test_a_place_is_task_shots_seed_and_key(report):
 def test_the_answers_of_ranks_that_are_no_more(report):
     written(report, rank=0, count=1)
     other = Journal(report, 5)
+    other.begin({}, {}, False)
     other.add(QUESTIONS[1:3], OUTCOMES[1:3], "t")
     journal = opened(report)
     assert not journal.missing(QUESTIONS[:3], "t")
@@ -99,4 +100,4 @@ def test_damaged_settings_and_a_place_that_cannot_be_written_to(report):
         Journal(report, 0).begin({}, {}, True)
     report.write_text("")
     with pytest.raises(ConfigError, match="a place that can be written to"):
-        Journal(report / "x.json", 0)
+        Journal(report / "x.json", 0).begin({}, {}, True)
