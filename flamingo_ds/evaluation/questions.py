@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy
 
 from ..config import ConfigError
+from ..data.bad_samples import BadSample
 from .choosing import Selection, choose, orders
 from .draws import Neighbours
 from .models.model import Reader, media_paths
@@ -109,7 +110,11 @@ def check_lengths(questions: Iterable[Question], reader: Reader) -> None:
     letters = [(len(reader.text(question.prompts[0])), place, question) for place, question in enumerate(questions)]
     for _, _, question in sorted(letters, reverse=True)[:COUNTED]:
         answer = reader.longest(question.options) if question.options else question.cell.task.max_new_tokens
-        if (length := reader.count_tokens(question.prompts[0]) + answer) > context:
+        try:
+            length = reader.count_tokens(question.prompts[0]) + answer
+        except BadSample:  # some models must see a picture to count its tokens; it is counted when it is asked about
+            continue
+        if length > context:
             raise ConfigError(
                 "--shots",
                 question.cell.shots,

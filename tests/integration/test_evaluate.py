@@ -176,7 +176,11 @@ MISTAKES = {
     "more than the context": (["--shots", "12", "--task", "LONG"], "--shots = 12", "prompts of at most 2048 tokens"),
     "no batch": (["--batch-size", "0"], "--batch-size = 0", "1 or more"),
     "no device": (["--device", "abacus"], "--device = 'abacus'", "a device of this machine"),
-    "no place for results": (["--json", "/proc/nowhere/x.json"], "--json = '/proc/nowhere'", "written to"),
+    "no place for results": (
+        ["--json", "/proc/nowhere/x.json", "--shots", "0"],
+        "--json = '/proc/nowhere'",
+        "written to",
+    ),
 }
 
 

@@ -5,6 +5,7 @@ from PIL import Image
 from flamingo_ds.data.bad_samples import BadSample
 from flamingo_ds.evaluation.task import Turn
 from tests.evaluating import flamingo
+from tests.tiny import tiny_image
 
 # Of one token and of many, one the beginning of another, and one of none.
 OPTIONS = ["a", "a red", "a red square", "blue circle of a picture", "x", ""]
@@ -79,6 +80,19 @@ def test_each_picture_is_encoded_once(prompts):
         model.log_likelihoods(prompt, OPTIONS)
     model.write(prompts, 2)
     assert encoded == [1, 1, 1]
+
+
+def test_videos_longer_than_in_training_are_answered(tmp_path, prompts):
+    """Five frames where three have a learned encoding; frames and their order must be seen."""
+    for number in range(5):
+        tiny_image(number).save(tmp_path / f"{number}.png")
+    model = flamingo()
+    video = (*prompts[1][:-1], Turn((tmp_path,), "Output:", None))
+    found = model.log_likelihoods(video, OPTIONS)
+    assert model.write([video, prompts[0]], 4) == [model.write([video], 4)[0], model.write([prompts[0]], 4)[0]]
+    (tmp_path / "0.png").rename(tmp_path / "9.png")
+    changes = [abs(one - new) for one, new in zip(found, flamingo().log_likelihoods(video, OPTIONS), strict=True)]
+    assert max(changes) > 1e-3  # random encodings are small: 1e-2, where rounding is 1e-6
 
 
 def test_media_that_cannot_be_read_are_told_by_kind(tmp_path):
