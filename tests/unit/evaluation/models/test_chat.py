@@ -3,7 +3,7 @@ import torch
 
 from flamingo_ds.config import ConfigError
 from flamingo_ds.evaluation.models import open_model
-from flamingo_ds.evaluation.models.chat import ChatReader
+from flamingo_ds.evaluation.models.chat_reader import ChatReader
 from flamingo_ds.evaluation.task import Turn
 from tests.tiny import tiny_image, tiny_processor
 
