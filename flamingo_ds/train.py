@@ -12,7 +12,7 @@ from pathlib import Path
 from .errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_HALTED, EXIT_INTERRUPTED, ConfigError
 from .launching.exit_record import ExitRecord
 from .launching.rank_source import likely_rank, read_launch
-from .launching.run_files import Halted, RunFiles
+from .launching.run_files import Halted, Job, RunFiles
 from .launching.signals import StopRequest
 
 # A launcher ends all ranks when one fails. Rank 0 speaks first; another rank that alone found the error speaks then.
@@ -26,13 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed, 2 wrong configuration or input, 85 stopped on a signal with a checkpoint, 86
         stopped for good by ``RUN_DIR/stop``.
     """
-    with StopRequest() as stop:
-        record = ExitRecord()
-        code, error = _attempt(arguments, stop, record)
-        record.end(code, stop.signal, error)  # before it is said, for which a rank may have to wait its turn
-        if error is not None:
-            _say_in_turn(error)
-        return code
+    stop, record = StopRequest(), ExitRecord()
+    stop.hear_warning()
+    code, error = _attempt(arguments, stop, record)
+    record.end(code, stop.signal, error)  # before it is said, for which a rank may have to wait its turn
+    if error is not None:
+        _say_in_turn(error)
+    return code
 
 
 def _attempt(arguments: Sequence[str] | None, stop: StopRequest, record: ExitRecord) -> tuple[int, str | None]:
@@ -61,7 +61,7 @@ def _run(options: argparse.Namespace, stop: StopRequest, record: ExitRecord) -> 
         record.begin(config.run_dir, launch, os.environ)
     from .parallel import Topology, Watchdog, connect_store, init_distributed, shutdown
     from .training.dry_run import describe
-    from .training.ends import Ends
+    from .training.ends import Ends, naming_absent
     from .training.prepare import RunPlan, prepare
     from .training.run_folder import LOGGER, RunFolder
     from .training.setup import build_trainer
@@ -74,13 +74,23 @@ def _run(options: argparse.Namespace, stop: StopRequest, record: ExitRecord) -> 
         if launch.is_main:
             describe(plan, prepared)
         return EXIT_DONE
-    RunFolder(Path(config.run_dir)).create()
+    run = RunFolder(Path(config.run_dir))
+    run.create()
     record.begin(config.run_dir, launch, os.environ)
-    init_distributed(launch, config.parallel.timeout_s)
+    ends = Ends(stop, record, run.files.logs)
+    with naming_absent(run.files, launch):
+        init_distributed(launch, config.parallel.timeout_s)
     with Watchdog(
-        launch.rank, launch.world_size, config.parallel.watchdog_s, LOGGER.info, connect_store(launch)
+        launch.rank,
+        launch.world_size,
+        config.parallel.watchdog_s,
+        LOGGER.info,
+        connect_store(launch),
+        timeout_s=config.parallel.timeout_s,
+        node=Job.of(os.environ).node,
     ) as watchdog:
-        trainer = build_trainer(plan, launch, prepared, Ends(stop, record), watchdog)
+        with ends.explained(watchdog):
+            trainer = build_trainer(plan, launch, prepared, ends, watchdog)
         del prepared  # and with it initial weights that had to be read whole
         stop.listen()
         code = trainer.train()

@@ -86,7 +86,7 @@ class ProbeSet(ProbeOutline):
         whole |= {shots_name(number): behind_examples(sequences, number) for number in shots}
         self.longest = max(len(sequence.input_ids) for many in whole.values() for sequence in many)
         self.sequences = {kind: many[place.rank :: place.world_size] for kind, many in whole.items()}
-        self.decoder, self.bad, self.buffers = decoder, bad, PixelBuffers()
+        self.decoder, self.bad = decoder, bad
 
     def notes(self) -> list[str]:
         """Samples that were passed over."""
@@ -96,9 +96,9 @@ class ProbeSet(ProbeOutline):
         return [f"note: probe.datasets.{self.dataset}: samples that cannot be used were passed over: {kinds}"]
 
     def _batch(self, kind: str, rows: slice) -> FlamingoBatch:
-        decoder = self.decoder
-        sequences = self.sequences[kind][rows]
-        batch = collate(sequences, decoder.rules.tokenizer.pad_token_id, decoder.transform, self.buffers)
+        decoder, sequences = self.decoder, self.sequences[kind][rows]
+        # Buffers of its own: between probes there are bytes alone.
+        batch = collate(sequences, decoder.rules.tokenizer.pad_token_id, decoder.transform, PixelBuffers())
         # Normalised pixels of 0 are the encoder's mean colour.
         return replace(batch, pixel_values=torch.zeros_like(batch.pixel_values)) if kind == BLANK else batch
 

@@ -92,7 +92,7 @@ def mean_log_likelihoods(answerer: Answerer, prompts: Sequence[Prompt], options:
 
 
 def _unreadable(answerer: Answerer, question: Question) -> Skip | None:
-    for path in media_paths(question.prompts[0]):
+    for path in (*question.sample.media, *media_paths(question.prompts[0])):  # its own fault is told before another's
         try:
             answerer.see(path)
         except BadSample as bad:

@@ -75,7 +75,7 @@ def choose(
             chosen[query.key] = _of_episode(task, query.key, places, forbidden)[:wanted]
         else:
             chosen[query.key] = way(number, query.key, wanted, forbidden)
-        if (found := len(chosen[query.key])) < wanted:
+        if (found := len(chosen[query.key])) < shots:
             raise ConfigError("--shots", shots, f"at most {found}: {task.name} has no more for query {query.key!r}")
     return chosen
 

@@ -102,6 +102,6 @@ def occurrence(classes: numpy.ndarray) -> numpy.ndarray:
     order = numpy.argsort(classes, kind="stable")
     ordered = classes[order]
     first = numpy.searchsorted(ordered, ordered, side="left")
-    occurrence = numpy.empty(len(classes), dtype=int)
-    occurrence[order] = numpy.arange(len(classes)) - first
-    return occurrence
+    counts = numpy.empty(len(classes), dtype=int)
+    counts[order] = numpy.arange(len(classes)) - first
+    return counts

@@ -1,6 +1,10 @@
-"""SLURM's short form of a list of nodes, ``n[1-3,07],login``, written out without asking ``scontrol``."""
+"""SLURM's short form of a list of nodes, ``n[1-3,07],login``, written out without asking ``scontrol``.
+
+``python -m flamingo_ds.launching.hostlist LIST`` prints a name a line.
+"""
 
 import re
+import sys
 from itertools import product
 
 from ..errors import ConfigError
@@ -42,3 +46,7 @@ def _choices(text: str, numbers: str, plain: str) -> list[str]:
 
 def _no_list(text: str) -> ConfigError:
     return ConfigError("nodes", text, "a list of nodes as SLURM writes it, such as n[1-3,07],login")
+
+
+if __name__ == "__main__":
+    print("\n".join(expand_hostlist(sys.argv[1])))

@@ -1,9 +1,8 @@
 """Signals that ask a run to stop: noted here, acted on between two steps."""
 
 import signal
-from collections.abc import Callable, Iterable
-from types import FrameType, TracebackType
-from typing import Any, Self
+from collections.abc import Iterable
+from types import FrameType
 
 # The scheduler's early warning; it comes when it comes, also during imports, and must be neither lost nor deadly.
 WARNING_SIGNALS = (signal.SIGUSR1,)
@@ -15,24 +14,16 @@ END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """Whether this process was asked to stop. A launcher may send several signals; all mean the same.
 
-    A context manager: inside, the early warning is noted, and from :meth:`listen` on the other signals too. Handlers
-    are put back at its end.
+    Handlers stay until the process is gone: a second SIGTERM, while a rank that saved is on its way out, must not turn
+    its exit code into that of a killed one.
     """
 
     def __init__(self) -> None:
         self.signal: str | None = None
-        self._before: dict[signal.Signals, Callable[..., Any] | int | None] = {}
 
-    def __enter__(self) -> Self:
+    def hear_warning(self) -> None:
+        """Note the early warning from now on."""
         self._catch(WARNING_SIGNALS)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
 
     def listen(self) -> None:
         """Note all of them from now on: training begins."""
@@ -45,7 +36,6 @@ class StopRequest:
 
     def _catch(self, numbers: Iterable[signal.Signals]) -> None:
         for number in numbers:
-            self._before.setdefault(number, signal.getsignal(number))
             signal.signal(number, self._note)
 
     def _note(self, number: int, _: FrameType | None) -> None:

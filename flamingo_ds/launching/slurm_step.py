@@ -99,6 +99,19 @@ def read_step(environ: Mapping[str, str]) -> Step | None:
     return step
 
 
+def read_shell(environ: Mapping[str, str]) -> Step | None:
+    """The nodes of a job as its own shell sees them, in place of a step; None outside of a job.
+
+    Raises:
+        ConfigError: the list of nodes is none.
+    """
+    if not (environ.get("SLURM_JOB_ID") and environ.get("SLURM_JOB_NODELIST")):
+        return None
+    nodes = tuple(expand_hostlist(environ["SLURM_JOB_NODELIST"]))
+    node = environ.get("SLURMD_NODENAME", "")
+    return Step(integer(environ, "SLURM_JOB_ID"), PORTS_OF_A_JOB - 1, 0, 0, len(nodes), nodes, node)
+
+
 def port_of(job: int, step: int) -> int:
     """A port for the ranks of a step: two jobs that share a node, and two steps of a job, must not meet at one."""
     return FIRST_PORT + (job * PORTS_OF_A_JOB + step % PORTS_OF_A_JOB) % PORTS

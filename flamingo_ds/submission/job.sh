@@ -10,6 +10,7 @@ LOGS=$RUN_DIR/logs/$SLURM_JOB_ID
 FAILURES=$RUN_DIR/logs/failures
 EXCLUDED=$LOGS/excluded
 STARTS=$((${SLURM_RESTART_COUNT:-0} + 1))
+RANKS=${SLURM_TASKS_PER_NODE%%(*} # of a node: 8 of 8(x4)
 
 say() { printf '%(%F %T)T job %s, start %s: %s\n' -1 "$SLURM_JOB_ID" "$STARTS" "$*"; }
 
@@ -82,9 +83,9 @@ touch "$FAILURES"
 [[ ! -e $RUN_DIR/stop ]] || end 86 "not started: $RUN_DIR/stop is there; remove it to go on"
 [[ $SLURM_TASKS_PER_NODE != *,* ]] ||
   end 2 "uneven nodes ($SLURM_TASKS_PER_NODE ranks): ask for them with --nodes and --ntasks-per-node"
-((${SLURM_GPUS_ON_NODE:-$SLURM_NTASKS_PER_NODE} >= SLURM_NTASKS_PER_NODE)) ||
-  end 2 "$SLURM_NTASKS_PER_NODE ranks on the $SLURM_GPUS_ON_NODE GPUs of a node: see --ntasks-per-node, --gpus-per-node"
-say "$SLURM_JOB_NUM_NODES nodes ($SLURM_JOB_NODELIST), $SLURM_NTASKS_PER_NODE ranks each, behind step $(last_step)"
+((${SLURM_GPUS_ON_NODE:-$RANKS} >= RANKS)) ||
+  end 2 "$RANKS ranks on the $SLURM_GPUS_ON_NODE GPUs of a node: see --ntasks-per-node, --gpus-per-node"
+say "$SLURM_JOB_NUM_NODES nodes ($SLURM_JOB_NODELIST), $RANKS ranks each, behind step $(last_step)"
 
 # ---- preflight: bad nodes are left out
 
@@ -111,7 +112,7 @@ SHIELD=(bash -c "trap '' USR1; exec \"\$@\"" shield)
 code=85 # where a signal came during the preflight
 if [[ -z $STOPPING ]]; then
   code=0
-  run srun "${SRUN[@]}" --job-name=train --output="$LOGS/%N-%t.log" --open-mode=append \
+  run srun "${SRUN[@]}" "${TASKS[@]}" --job-name=train --output="$LOGS/%N-%t.log" --open-mode=append \
     "${SHIELD[@]}" "${TRAIN[@]}" || code=$?
   code=$("$PYTHON" -m flamingo_ds.launching.exit_code "$RUN_DIR" "$code") || code=1 # what the ranks say of it counts
 fi
@@ -121,7 +122,7 @@ fi
 step=$(last_step)
 ((code)) || end 0 "done at step $step"
 ((code != 86)) || end 86 "stopped at step $step by $RUN_DIR/stop; remove it and submit again to go on"
-if [[ $STOPPING == TERM && $(state JobState) != TIMEOUT ]]; then # SLURM knows whether it queues the job again
+if [[ $STOPPING == TERM && $(state Reason) != TimeLimit ]]; then # SLURM knows whether it queues the job again
   ((code == 85)) || end "$code" "ended by SLURM at step $step, exit code $code"
   end 85 "stopped at step $step"
 fi

@@ -9,12 +9,6 @@ from importlib.resources import files
 from ..errors import ConfigError
 from .schema import LaunchConfig, Preflight, Starter
 
-STARTERS = {
-    Starter.srun: "a task a rank",
-    Starter.torchrun: "a task a node, which starts its ranks with torchrun",
-    Starter.deepspeed: "a task a node, which starts its ranks with the deepspeed launcher",
-}
-
 
 @dataclass(frozen=True)
 class JobPlaces:
@@ -97,15 +91,17 @@ def _variables(launch: LaunchConfig, training: Mapping[str, str], places: JobPla
             "of its step; the preflight's own limit is shorter",
         ),
         (f"PREFLIGHT=({' '.join(_preflight(launch))})", "options of launchers/preflight.py; empty: none"),
+        (f"export FLAMINGO_WARNING_S={launch.warning_s}", "as in --signal: ranks say when a save takes longer"),
     ):
         yield f"{text:<20} # {meaning}"
     yield from (f"export {name}={shlex.quote(value)}" for name, value in launch.environment.items())
     if launch.modules:
         names = " ".join(map(shlex.quote, launch.modules))
         yield f"set +u; module load {names}; set -u # modules use unset variables"
-    yield f"SRUN=( # {STARTERS[launch.starter]}; one that fails ends all"
+    yield "SRUN=( # a task that fails ends all"
     yield from (f"  {shlex.quote(option)}" for option in _srun(launch))
     yield ")"
+    yield from _tasks(launch)
     yield "TRAIN=("
     yield from (f"  {argument}" for argument in _training(launch, training))
     yield ")"
@@ -131,8 +127,22 @@ def _srun(launch: LaunchConfig) -> Iterator[str]:
     yield from launch.srun
 
 
+def _tasks(launch: LaunchConfig) -> Iterator[str]:
+    if launch.starter is Starter.srun:
+        yield "TASKS=() # of training: a task a rank"
+        return
+    options = '--ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1'
+    if launch.cpus_per_rank is not None:
+        options += f" --cpus-per-task={launch.cpus_per_rank * launch.ranks_on_node}"
+    yield f"TASKS=({options}) # of training: a task a node, which starts its ranks"
+    yield f"export PYTHON RANKS_PER_NODE={launch.ranks_on_node}"
+
+
 def _training(launch: LaunchConfig, training: Mapping[str, str]) -> Iterator[str]:
-    yield '"$PYTHON" -m flamingo_ds.train --resume'
+    if launch.starter is Starter.srun:
+        yield '"$PYTHON" -m flamingo_ds.train --resume'
+    else:
+        yield f'"$CODE/launchers/agent.sh" {launch.starter} --resume'
     yield from (f"{option} {shlex.quote(value)}" for option, value in training.items())
 
 

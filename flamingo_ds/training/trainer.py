@@ -14,7 +14,7 @@ from ..checkpoint.saver import CheckpointSaver
 from ..config import EXIT_DONE, EXIT_HALTED, EXIT_STOPPED
 from ..data import MicroBatch, MixtureOutline
 from ..parallel import StepResult, TrainEngine, Watchdog
-from .ends import Ends, lost_peer
+from .ends import Ends
 from .metrics import MetricsLog, memory_gb
 from .probe import Probe, describe_probe
 from .progress import ProgressDisplay
@@ -60,7 +60,9 @@ class Trainer:
         self.watchdog, self.is_main = watchdog, is_main
         self.stall = 0.0
         self.metrics = MetricsLog(run.metrics, run.tensorboard, content.step) if is_main else None
-        self.display = ProgressDisplay(content.step, self.config.max_steps, self.config.log_every, is_main)
+        self.display = ProgressDisplay(
+            content.step, self.config.max_steps, self.config.log_every, is_main, run.files.progress
+        )
 
     def train(self) -> int:
         """Run to the end.
@@ -74,15 +76,12 @@ class Trainer:
         """
         with self.display:
             try:
-                code = self._loop()
-                self.watchdog.doing("the last save")
-                self.saver.finish()  # collective
+                with self.ends.explained(self.watchdog):
+                    code = self._loop()
+                    self.watchdog.doing("the last save")
+                    self.saver.finish()  # collective
                 self._say_saved()
                 self._say_end(code)
-            except Exception as error:
-                error.add_note(self._where(error))
-                LOGGER.exception("training failed")
-                raise
             finally:
                 self.mixture.close()
                 self.saver.abandon()  # after an error; else there is none under way
@@ -124,13 +123,6 @@ class Trainer:
             if stopping and done < self.config.max_steps:
                 return EXIT_HALTED if halting else EXIT_STOPPED
         return EXIT_DONE
-
-    def _where(self, error: Exception) -> str:
-        where = f"this was {self.watchdog.place}"
-        if (lost := lost_peer(error)) is not None:
-            self.ends.record.follows = True
-            where += f"; {lost}: see what it said, and {self.run.path / 'logs'}"
-        return where
 
     def _counters(self, micro_batches: list[MicroBatch]) -> dict[str, int]:
         batches = [micro.batch for micro in micro_batches]

@@ -159,10 +159,7 @@ def test_unreadable_pictures_are_counted_by_kind(model, tmp_path):
     without, with_examples = read_report(path).tasks[0].cells
     assert without.skipped == {"unreadable_image": 1}
     assert len(without.predictions) == 3
-    assert with_examples.skipped == {"example_truncated_image": 4} or with_examples.skipped == {
-        "example_truncated_image": 3,
-        "unreadable_image": 1,
-    }
+    assert with_examples.skipped == {"unreadable_image": 1, "example_truncated_image": 3}
     assert not with_examples.predictions
 
 

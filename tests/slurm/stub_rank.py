@@ -1,7 +1,8 @@
 """A rank without torch: steps, checkpoints, signals and ends as in training, in milliseconds. Standard library only.
 
-The environment says what it does: ``STUB_STEPS``, ``STUB_SECONDS`` a step, ``STUB_SAVE_EVERY``, and
-``STUB_FAULT=RANK:STEP:KIND[:STARTS]``, where KIND is raise or kill, in that many first starts of the job (else in all).
+The environment says what it does: ``STUB_STEPS``, ``STUB_SECONDS`` a step, ``STUB_SAVE_EVERY``; ``STUB_LINGER``, the
+step that a job's first start does not leave by itself; and ``STUB_FAULT=RANK:STEP:KIND[:STARTS]``, where KIND is raise
+or kill, in that many first starts of the job (else in all).
 """
 
 import json
@@ -91,6 +92,11 @@ class Run:
         aside.replace(self.latest)
 
 
+def lingers(step: int) -> bool:
+    """Whether this step waits for something to happen."""
+    return os.environ.get("STUB_LINGER") == str(step) and os.environ.get("SLURM_RESTART_COUNT", "0") == "0"
+
+
 def misbehave(rank: int, step: int) -> None:
     """Do what the environment says should go wrong."""
     where, at, kind, starts = (os.environ.get("STUB_FAULT", "-1:0:none") + ":999").split(":")[:4]
@@ -108,8 +114,12 @@ def train(run: Run, launch: Launch, stopped: list[int], record: ExitRecord) -> i
         time.sleep(float(os.environ.get("STUB_SECONDS", "0.05")))
         record.step = step
         misbehave(launch.rank, step)
-        halting = group.any(launch.is_main and files.stop.exists())
-        stopping = group.any(bool(stopped)) or halting
+        while True:
+            halting = group.any(launch.is_main and files.stop.exists())
+            stopping = group.any(bool(stopped)) or halting
+            if stopping or not lingers(step):
+                break
+            time.sleep(0.05)
         if launch.is_main:
             run.report(step)
             if stopping or step % save_every == 0 or step == steps:

@@ -107,6 +107,8 @@ def script(slurm: Cluster) -> Path:
     ("old", "new", "code", "said"),
     [
         ("#SBATCH --gpus-per-node=2", "#SBATCH --gpus-per-node=1", 2, "2 ranks on the 1 GPUs of a node"),
+        ("--ntasks-per-node=2", "--ntasks=3", 2, "uneven nodes (2,1 ranks)"),
+        ("PREFLIGHT=()", "PREFLIGHT=(--nonsense)", 1, "preflight failed (exit code 2) and names no node"),
         ("RUN_DIR=", "RUN_DRI=", 1, "RUN_DIR: unbound variable"),
         ("flamingo_ds.train", "flamingo_ds.trian", 1, "failed at step 0, exit code 1"),
         # srun returns 0 where it cannot open its output, and has started nothing.

@@ -6,19 +6,15 @@ from .cluster import Cluster
 from .job import Job
 from .stub_run import StubRun
 
-LONG = {"STUB_STEPS": 60, "STUB_SECONDS": 0.1}
-# Beyond a limit of one minute, of which SLURM warns somewhere from 15 to 45 s after the start.
-OVER_THE_LIMIT = {"STUB_STEPS": 400, "STUB_SECONDS": 0.1}
+# However long it takes until something happens to it, it has not ended.
+LONG = {"STUB_STEPS": 60, "STUB_LINGER": 40}
 
 
 @pytest.fixture(scope="module")
-def jobs(slurm: Cluster) -> dict[str, Job]:
+def jobs(slurm: Cluster, over_the_limit: dict[str, Job]) -> dict[str, Job]:
     """Each stopped in its own way, on nodes of its own where the node matters."""
     alone = ("launch.nodelist=n[5-6]", "launch.exclusive=true")
     jobs = {
-        "walltime": StubRun(slurm, "walltime", **OVER_THE_LIMIT).submit(
-            "launch.time=1", "launch.warning_s=45", "launch.nodelist=n[1-2]"
-        ),
         "usr1": StubRun(slurm, "usr1", **LONG).submit("launch.nodelist=n[1-2]"),
         "requeue": StubRun(slurm, "requeue", **LONG).submit("launch.nodelist=n[3-4]"),
         "preemption": StubRun(slurm, "preemption", **LONG).submit("launch.partition=low", *alone),
@@ -67,17 +63,8 @@ def test_it_goes_on_where_it_was(jobs: dict[str, Job], way: str, said: str) -> N
     assert "starts behind step 0" not in job.rank_log(0).split("\n", 1)[1]
 
 
-def test_a_run_longer_than_its_time_limit(jobs: dict[str, Job]) -> None:
-    job = jobs["walltime"]
-    ended = job.slurm.wait_job(job.number, "COMPLETED", "FAILED", "TIMEOUT")
-    assert ended["JobState"] == "COMPLETED", job.everything()
-    assert int(ended["Restarts"]) >= 1
-    job.assert_whole(400)
-    assert "start 1: USR1: all ranks save and stop" in job.log
-
-
 def test_a_chain_of_jobs_goes_on_without_queueing_again(slurm: Cluster) -> None:
-    said = StubRun(slurm, "chain", **LONG).call("launch.chain=3")
+    said = StubRun(slurm, "chain", STUB_STEPS=100, STUB_SECONDS=0.1).call("launch.chain=3")
     numbers = said.partition("\njob ")[2].partition(":")[0].split()
     first, second, third = (Job(slurm, number, slurm.shared / "stubs/chain") for number in numbers)
     first.reach(5)
@@ -87,7 +74,7 @@ def test_a_chain_of_jobs_goes_on_without_queueing_again(slurm: Cluster) -> None:
     second.end("COMPLETED")
     third.end("COMPLETED")
     assert "nothing to do" in third.log
-    first.assert_whole(60)
+    first.assert_whole(100)
 
 
 def test_cancelled_is_cancelled_behind_a_checkpoint(slurm: Cluster) -> None:
@@ -108,6 +95,7 @@ def test_the_kill_switch(slurm: Cluster) -> None:
     assert f"stopped at step {job.steps} by {job.path}/stop" in job.log
     assert "a run that may start; remove" in run.call(expect=2)
     (job.path / "stop").unlink()
+    run.environment["STUB_LINGER"] = 0
     job = run.submit()
     job.end("COMPLETED")
     job.assert_whole(60)

@@ -5,6 +5,7 @@ A start costs ten seconds of imports a rank, so there are few runs, and each is 
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,23 @@ from ..integration.conftest import Road, write_shards
 from ..integration.test_layouts import KINDS, assert_same, train
 from ..integration.test_stop_and_resume import load_kind, metrics
 from ..tiny import write_tiny_backbones
-from .cluster import Cluster
+from .cluster import Cluster, wait_until
 from .job import Job
 from .stub_run import StubRun
 
 ZERO3 = ("--deepspeed_config", "ds_configs/zero3.json")
 STEPS, EVENT_STEPS = 4, 60
+# Of a collective; below the 30 s after which SLURM gives a node up that does not answer.
+TIMEOUT = 20
+LAUNCHERS = {
+    "srun": "launchers/srun.sh",
+    "srun-pmix": "SLURM_MPI_TYPE=pmix launchers/srun.sh",
+    "torchrun": "launchers/torchrun.sh",
+    "deepspeed": "launchers/deepspeed.sh",
+    "deepspeed-pdsh": "launchers/deepspeed_pdsh.sh",
+    "mpirun": "launchers/mpirun.sh",
+}
+AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # Open MPI wants to be sure
 # What the machine has to import and compute before the first step, beside other tests.
 PATIENCE = 400.0
 
@@ -80,13 +92,37 @@ def through_events(slurm: Cluster, road: Road) -> Job:
 
 
 @pytest.fixture(scope="module")
+def unplugged(slurm: Cluster, road: Road) -> Job:
+    endless = (f"parallel.timeout_s={TIMEOUT}", "train.max_steps=100000", "train.save_every=100000")
+    return submit(slurm, road, "unplugged", 2, 1, *endless, "launch.nodelist=n[15-16]")
+
+
+@pytest.fixture(scope="module")
+def by_each_launcher(slurm: Cluster, road: Road) -> dict[str, Job]:
+    """Two steps on two nodes, three jobs at a time."""
+    jobs = {}
+    for index, (name, command) in enumerate(LAUNCHERS.items()):
+        path, first = road.folder / "launchers" / name, 1 + 2 * (index % 3)
+        (path / "logs").mkdir(parents=True)
+        training = ["--recipe", str(road.recipe), *ZERO3, f"run_dir={path}", "train.max_steps=2"]
+        job = ["--nodes=2", "--ntasks-per-node=1", "--exclusive", f"--nodelist=n[{first}-{first + 1}]"]
+        settings = {"PYTHON": sys.executable, "RANKS_PER_NODE": "1", **AS_ROOT}
+        script = f"set -e; {command} {' '.join(training)}"
+        number = slurm.run("sbatch", "--parsable", *job, f"--output={path}/logs/%j.log", "--wrap", script, **settings)
+        jobs[name] = Job(slurm, number.stdout.strip(), path)
+    return jobs
+
+
+@pytest.fixture(scope="module")
 def two_ranks(road: Road) -> Path:
     """On this machine, never stopped."""
     return train(road, "two-ranks", 2, *ZERO3, f"train.max_steps={EVENT_STEPS}", "train.save_every=2")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def all_at_once(on_four_nodes: Job, in_a_pipeline: Job, through_events: Job) -> None:
+def all_at_once(
+    through_events: Job, unplugged: Job, in_a_pipeline: Job, on_four_nodes: Job, by_each_launcher: dict[str, Job]
+) -> None:
     """Submitted before any is waited for."""
 
 
@@ -125,3 +161,23 @@ def test_a_pipeline_over_two_nodes_is_the_run_of_one_machine(in_a_pipeline: Job,
     in_a_pipeline.end("COMPLETED", patience=PATIENCE)
     assert_same(in_a_pipeline.path, two_ranks, after=0, to=STEPS)
     assert "pipeline of 2 stages x data 2" in in_a_pipeline.rank_log(0)
+
+
+def test_a_pulled_cable_ends_in_a_timeout_that_names_the_rank(slurm: Cluster, unplugged: Job) -> None:
+    unplugged.reach(3, PATIENCE)
+    slurm.cable("n16", plugged=False)
+    wait_until(lambda: "did not arrive" in unplugged.everything(), "the timeout", PATIENCE)
+    slurm.cable("n16", plugged=True)
+    unplugged.end("FAILED", code=1, patience=PATIENCE)
+    assert "another rank did not arrive in parallel.timeout_s: rank 1 on n16" in unplugged.summary
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_every_launcher_trains_the_same(by_each_launcher: dict[str, Job], two_ranks: Path, name: str) -> None:
+    job = by_each_launcher[name]
+    job.end("COMPLETED", patience=PATIENCE)
+    found = metrics(job.path)
+    assert [line["step"] for line in found] == [1, 2]
+    assert [line["loss"] for line in found] == [line["loss"] for line in metrics(two_ranks)[:2]]
+    assert (job.path / "finished").exists()
+    assert sorted(path.name for path in job.path.glob(f"logs/{job.number}/*.ends"))[0].endswith("-0.ends")

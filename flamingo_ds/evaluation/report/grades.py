@@ -17,16 +17,15 @@ def grades(score: str, predictions: Sequence[Prediction]) -> list[float]:
     return [float(prediction.text in prediction.references) for prediction in predictions]
 
 
-def right_and_wrong(score: str, predictions: Sequence[Prediction], each: int) -> tuple[list[int], list[int]]:
+def right_and_wrong(score: str, marks: Sequence[float], each: int) -> tuple[list[int], list[int]]:
     """Places of up to so many good and bad answers, spread evenly over all of either kind.
 
     Good are those of a grade of at least 0.5; of captions, whose CIDEr has no such mark, the better half.
     """
-    if not predictions:
-        return [], []
-    marks = numpy.array(grades(score, predictions))
-    threshold = max(float(numpy.median(marks)), 1e-9) if score == "cider" else 0.5
-    return _spread(numpy.flatnonzero(marks >= threshold), each), _spread(numpy.flatnonzero(marks < threshold), each)
+    all_marks = numpy.array(marks)
+    threshold = max(float(numpy.median(all_marks)), 1e-9) if score == "cider" else 0.5
+    good = all_marks >= threshold
+    return _spread(numpy.flatnonzero(good), each), _spread(numpy.flatnonzero(~good), each)
 
 
 def _spread(places: numpy.ndarray, count: int) -> list[int]:

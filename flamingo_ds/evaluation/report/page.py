@@ -86,10 +86,10 @@ def _task(number: int, result: TaskResult) -> str:
 
 def _cell(cell: Cell) -> str:
     score = next(iter(cell.scores), "")
-    good, bad = right_and_wrong(score, cell.predictions, EACH)
     if not cell.predictions:
         return f"<h3>{cell.shots} shots</h3><p>nothing was asked</p>"
     marks = grades(score, cell.predictions)
+    good, bad = right_and_wrong(score, marks, EACH)
     shown_as = score if score in SCORES and score != "roc_auc" and score != "bleu4" else ""
     kinds = "better and worse half by CIDEr" if score == "cider" else "right and wrong answers"
     parts = [
@@ -117,14 +117,17 @@ def _sample(prediction: Prediction, kind: str, mark: str) -> str:
 
 
 def _prompt(prediction: Prediction) -> str:
-    """Its text with each picture in its place; pictures that have none stand before it."""
-    pieces = (prediction.prompt or prediction.question).split(IMAGE_TOKEN)
-    media = list(prediction.prompt_media or prediction.media)
-    if len(pieces) - 1 < len(media):
-        before = "".join(map(thumbnail, media)) + "\n"
-        return before + escape(IMAGE_TOKEN.join(pieces))
-    missing = len(pieces) - 1 - len(media)  # where only the query's own are known, they are the last
-    pictures = [f'<span class="gone">{escape(IMAGE_TOKEN)}</span>'] * missing + [thumbnail(path) for path in media]
-    parts = (picture + escape(piece) for picture, piece in zip(pictures, pieces[1:], strict=True))
-    # Each example on a line of its own.
-    return (escape(pieces[0]) + "".join(parts)).replace(escape(EOC_TOKEN), f"{escape(EOC_TOKEN)}<br>")
+    """Its text with each picture in its place, each example on a line of its own.
+
+    Where a model's text marks pictures in another way, they stand before it.
+    """
+    text = prediction.prompt or prediction.question
+    pieces = text.split(IMAGE_TOKEN)
+    pictures = [thumbnail(path) for path in prediction.prompt_media or prediction.media]
+    if len(pieces) - 1 == len(pictures):
+        shown = escape(pieces[0]) + "".join(
+            picture + escape(piece) for picture, piece in zip(pictures, pieces[1:], strict=True)
+        )
+    else:
+        shown = "".join(pictures) + "\n" + escape(text)
+    return shown.replace(escape(EOC_TOKEN), f"{escape(EOC_TOKEN)}<br>")

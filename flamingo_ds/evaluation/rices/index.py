@@ -58,7 +58,7 @@ class Index:
 
     def unreadable(self) -> list[int]:
         """Places of samples whose media could not be read; they are nobody's neighbours."""
-        return numpy.flatnonzero(numpy.isnan(self.features()[:, 0])).tolist()
+        return numpy.flatnonzero(numpy.concatenate([numpy.isnan(block[:, 0]) for block in self])).tolist()
 
 
 def build_index(encoder: Encoder, samples: Sequence[Sample], cache: Path, launch: Launch, load: Load) -> Index:

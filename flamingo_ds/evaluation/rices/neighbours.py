@@ -1,12 +1,12 @@
 """The most similar samples, exactly, in bounded memory."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy
 
 from ...config import ConfigError
 
-# Every product has the shape (QUERIES, D) (D, block): a query's similarities do not hang on which others are asked.
+# Every product has the shape (QUERIES, D) (D, N): a query's similarities do not hang on which others are asked.
 QUERIES = 512
 NOBODY = numpy.iinfo(numpy.int64).min
 
@@ -32,9 +32,7 @@ def neighbours(queries: numpy.ndarray, support: Iterable[numpy.ndarray], most: i
     padded = numpy.zeros((-(-len(queries) // QUERIES) * QUERIES, queries.shape[1]), numpy.float32)
     padded[: len(queries)] = numpy.nan_to_num(queries)
     first = readable = 0
-    for block in support:
-        if block.shape[1] != queries.shape[1]:
-            raise ConfigError("features", f"{block.shape[1]} and {queries.shape[1]} wide", "of one encoder")
+    for block in _joined(support, most, queries.shape[1]):
         good = ~numpy.isnan(block[:, 0])
         readable += int(good.sum())
         places = numpy.arange(first, first + len(block))
@@ -47,6 +45,20 @@ def neighbours(queries: numpy.ndarray, support: Iterable[numpy.ndarray], most: i
         raise ConfigError("--select", "rices", "a support set with readable pictures")
     ordered = numpy.sort(best, axis=1)[:, ::-1]
     return (0xFFFFFFFF - (ordered & 0xFFFFFFFF))[:, : min(most, readable)]
+
+
+def _joined(blocks: Iterable[numpy.ndarray], rows: int, width: int) -> Iterator[numpy.ndarray]:
+    """Blocks of at least so many rows, as each costs a pass over the neighbours found so far."""
+    waiting: list[numpy.ndarray] = []
+    for block in blocks:
+        if block.shape[1] != width:
+            raise ConfigError("features", f"{block.shape[1]} and {width} wide", "of one encoder")
+        waiting.append(block)
+        if sum(map(len, waiting)) >= rows:
+            yield numpy.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield numpy.concatenate(waiting)
 
 
 def _sort_keys(similarities: numpy.ndarray, places: numpy.ndarray) -> numpy.ndarray:

@@ -65,10 +65,14 @@ def _check_answers(task: Task, samples: Sequence[Sample], what: str, path: Path)
     if len(options) < len(task.options):
         twice = next(option for option, count in Counter(task.options).items() if count > 1)
         raise ConfigError(KEY, str(path), f"options that differ; {twice!r} stands there twice")
+    if not all(option.strip() for option in options):
+        raise ConfigError(KEY, str(path), "no empty option")
     for sample in samples:
         among = frozenset(sample.options) if sample.options else options
         if len(among) < 2 or len(among) < len(sample.options):
             raise ConfigError(KEY, str(path), f"two different options or more for sample {sample.key!r} of its {what}")
+        if not all(option.strip() for option in sample.options):
+            raise ConfigError(KEY, str(path), f"no empty option for sample {sample.key!r} of its {what}")
         if outside := [answer for answer in sample.answers if answer not in among]:
             shown = ", ".join(sorted(among)[:5]) + (", ..." if len(among) > 5 else "")
             raise ConfigError(

@@ -131,6 +131,7 @@ def test_a_task_that_names_the_examples():
     assert chosen["q"] == [7, 2]
     assert chosen["r"] == choose(replace(task, episodes={}), 2, 0)["r"]
     assert choose(task, 0, 0)["q"] == [7, 2]
+    assert choose(replace(task, episodes={"q": ["7"]}), 0, 0)["q"] == [7]
 
 
 def test_what_is_refused(error_of):

@@ -77,6 +77,15 @@ def test_a_querys_picture_under_another_name_is_no_example(write, error_of, tmp_
     assert "at most 2" in error_of(choose, task, 3, seed=0)
 
 
+def test_the_same_frames_in_two_folders_are_the_same_video(write, tmp_path):
+    for folder, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        write(f"{folder}/0001.jpg", content)
+        write(f"{folder}/0002.jpg", b"3")
+    support = [Sample(name, (tmp_path / name,), answers=("x",)) for name in "bc"]
+    task = finish(task_of(support, queries=[Sample("a", (tmp_path / "a",), answers=("x",))]), tmp_path, None)
+    assert choose(task, 1, seed=0)["a"] == [1]
+
+
 def test_media_keys_of_the_task_stay_beside_those_of_bytes(write, tmp_path):
     one, two = write("a.png", b"1"), write("b.png", b"1")
     task = task_of(

@@ -123,6 +123,8 @@ Q = {"id": "q", "image": "a.png", "answer": "x"}
         ([Q], [{**Q, "answer": "w"}], {"options": ["x", "z"]}, "sample 'q' of its support set has 'w'"),
         ([Q], None, {"options": ["x", "x", "y"]}, "options that differ; 'x' stands there twice"),
         ([{**Q, "options": ["x", "x"]}], None, None, "two different options or more for sample 'q'"),
+        ([{**Q, "options": ["x", " "]}], None, None, "no empty option for sample 'q'"),
+        ([Q], None, {"options": ["x", ""]}, "no empty option"),
         ([Q], None, {"answering": "close_ended"}, "two different options or more for sample 'q'"),
         ([Q], None, {"answering": "open"}, "answering open_ended or close_ended; it is 'open'"),
         ([Q], None, {"prompt": "Output:"}, "it has prompt"),

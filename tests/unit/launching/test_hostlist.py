@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from flamingo_ds.config import ConfigError
@@ -22,3 +25,8 @@ def test_every_form_that_slurm_writes(text, hosts):
 def test_what_is_no_list_is_refused(text):
     with pytest.raises(ConfigError, match="a list of nodes as SLURM writes it"):
         expand_hostlist(text)
+
+
+def test_the_command_prints_a_name_a_line():
+    command = [sys.executable, "-m", "flamingo_ds.launching.hostlist", "n[1-2],login"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "n1\nn2\nlogin\n"

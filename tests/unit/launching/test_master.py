@@ -24,10 +24,15 @@ def test_agents_are_told_address_and_port():
     assert (done.returncode, done.stdout) == (0, "192.0.2.1 20373\n")
 
 
-def test_outside_of_a_step_there_is_no_master():
+def test_a_jobs_own_shell_has_the_first_node():
+    done = run({"SLURM_JOB_ID": "12", "SLURM_JOB_NODELIST": "192.0.2.[1-2]", "SLURMD_NODENAME": "192.0.2.1"})
+    assert (done.returncode, done.stdout) == (0, "192.0.2.1 20402\n")
+
+
+def test_outside_of_a_job_there_is_no_master():
     done = run({})
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: there is no step: run it with srun\n"
+    assert done.stderr == "error: there is no job of SLURM\n"
 
 
 def test_half_a_step_is_one_line():

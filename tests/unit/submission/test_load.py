@@ -1,11 +1,13 @@
 """Reading and checking a launch description."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from flamingo_ds.errors import ConfigError
 from flamingo_ds.submission.load import launch_yaml, load_launch
+from flamingo_ds.submission.schema import LaunchConfig
 
 COUNTS = ("launch.nodes=2", "launch.gpus_per_node=8")
 
@@ -66,3 +68,9 @@ def test_files_that_are_none(tmp_path: Path, content: str | None, said: str) -> 
         file.write_text(content)
     with pytest.raises(ConfigError, match=said):
         load_launch(str(file))
+
+
+def test_every_key_is_explained() -> None:
+    text = (Path(__file__).parents[3] / "docs/slurm.md").read_text(encoding="utf-8")
+    for field in fields(LaunchConfig):
+        assert f"`{field.name}`" in text or f"`{field.name}." in text, field.name

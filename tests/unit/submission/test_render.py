@@ -9,7 +9,7 @@ import pytest
 from flamingo_ds.errors import ConfigError
 from flamingo_ds.submission.render import JobPlaces, render
 from flamingo_ds.submission.sample import sample
-from flamingo_ds.submission.schema import ContainerConfig, LaunchConfig, Preflight
+from flamingo_ds.submission.schema import ContainerConfig, LaunchConfig, Preflight, Starter
 
 ROOT = Path(__file__).parents[3]
 PLACES = JobPlaces("/runs/mine", "/runs/mine/code", "/home/me")
@@ -122,6 +122,14 @@ def test_commands() -> None:
     ]
     training = ["-m", "flamingo_ds.train", "--resume", "--recipe", "a b.yaml"]
     assert head_values(text, "TRAIN") == ["/venv/bin/python", *training]
+
+
+@pytest.mark.parametrize("starter", [Starter.torchrun, Starter.deepspeed])
+def test_agents_are_a_task_a_node(starter: Starter) -> None:
+    text = "SLURM_JOB_NUM_NODES=4\n" + text_of(starter=starter, cpus_per_rank=3)
+    assert head_values(text, "TASKS") == ["--ntasks=4", "--ntasks-per-node=1", "--cpus-per-task=24"]
+    assert head_values(text, "RANKS_PER_NODE") == ["8"]
+    assert head_values(text, "TRAIN")[:2] == ["/runs/mine/code/launchers/agent.sh", starter]
 
 
 def test_modules_are_loaded_first() -> None:

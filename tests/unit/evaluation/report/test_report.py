@@ -12,10 +12,11 @@ from flamingo_ds.errors import EXIT_BAD_INPUT, EXIT_DONE, ConfigError
 from flamingo_ds.evaluation.report import print_table, read_report, write_json, write_report
 from flamingo_ds.evaluation.report.__main__ import main
 from flamingo_ds.evaluation.report.grades import grades, right_and_wrong
+from flamingo_ds.evaluation.report.page import _prompt as prompt_of
 from flamingo_ds.evaluation.report.series import all_series, labels, over_seeds
 from flamingo_ds.evaluation.results import Interval, Prediction, Report
 
-from .making import report
+from .making import pictures, report
 
 
 def printed(reports):
@@ -93,6 +94,23 @@ def test_plot_and_page(tmp_path):
     assert "(empty)" in page
 
 
+@pytest.mark.parametrize(
+    ("prompt", "media", "order"),
+    [
+        ("<image>Output: cat<EOC><image>Say:", (0, 1), ["0.png", ": cat", "1.png", ">Say:"]),
+        ("[IMG]A [IMG]B:", (0, 1), ["0.png", "1.png", "[IMG]A"]),
+        ("<image><image>A:", (0,), ["0.png", "&lt;image&gt;&lt;image&gt;A:"]),
+        ("", (0,), ["0.png", "what?"]),
+    ],
+)
+def test_pictures_stand_in_their_places(tmp_path, prompt, media, order):
+    paths = tuple(pictures(tmp_path)[number] for number in media)
+    text = prompt_of(Prediction("k", "x", ("x",), "what?", paths[-1:], prompt=prompt, prompt_media=paths))
+    places = [text.index(piece) for piece in order]
+    assert places == sorted(places)
+    assert text.count("<img") == len(media)
+
+
 def test_a_picture_that_is_gone_leaves_its_name(tmp_path):
     made = report(tmp_path)
     (tmp_path / "picture-1.png").unlink()
@@ -107,8 +125,9 @@ def test_grades_of_scores_with_and_without_one_a_query():
     some = [Prediction("a", "Two dogs", ("2 dogs",)), Prediction("b", "cat", ("cat",)), Prediction("c", "", ("cat",))]
     assert grades("exact_match", some) == [1, 1, 0]
     assert grades("roc_auc", some) == grades("image_to_text_recall_at_1", some) == [0, 1, 0]
-    assert right_and_wrong("exact_match", some, 1) == ([1], [2])
-    assert right_and_wrong("cider", [], 3) == ([], [])
+    assert right_and_wrong("exact_match", [1, 1, 0], 1) == ([1], [2])
+    assert right_and_wrong("cider", [0.2, 3.0, 0.1, 0.3], 3) == ([1, 3], [0, 2])
+    assert right_and_wrong("cider", [0.0, 0.0], 3) == ([], [0, 1])
 
 
 def test_without_matplotlib_the_json_is_there_and_one_line_says_why(tmp_path, monkeypatch):

@@ -49,4 +49,6 @@ def test_nothing_to_choose_from_is_refused():
         with pytest.raises(ConfigError, match="readable"):
             neighbours(unit(2), support, 4)
     with pytest.raises(ConfigError, match="one encoder"):
+        neighbours(unit(2), [unit(3), unit(3, width=8)], 20)
+    with pytest.raises(ConfigError, match="one encoder"):
         neighbours(unit(2), [unit(3, width=8)], 1)

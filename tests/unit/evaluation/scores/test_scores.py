@@ -1,10 +1,12 @@
 import json
+import re
 from pathlib import Path
 
 import numpy
 import pytest
 
 from flamingo_ds.config import ConfigError
+from flamingo_ds.evaluation import tasks
 from flamingo_ds.evaluation.results import Prediction
 from flamingo_ds.evaluation.scores import SCORES, check_scores, count_empty, interval
 from flamingo_ds.evaluation.scores.ptb_tokens import ptb_tokens
@@ -90,6 +92,12 @@ def test_ivqa_accuracy_wants_two_who_said_it():
     people = ["a pan", "pan", "the pot", "spoon", ""]
     some = predictions(["Pan.", "pot", "fork", "", "the"], [people] * 5)
     assert SCORES["ivqa_accuracy"].statistics(some)[:, 0].tolist() == [1, 0.5, 0, 0, 0]
+
+
+def test_every_score_that_a_task_names_is_there():
+    sources = [path.read_text() for path in Path(tasks.__file__).parent.glob("*.py")]
+    named = {name for text in sources for name in re.findall(r'"(\w+_accuracy|\w+_match|\w+_auc|cider|bleu4)"', text)}
+    assert {"ivqa_accuracy", "exact_match", "cider"} <= named <= set(SCORES)
 
 
 def by_pairs(scores, labels):
