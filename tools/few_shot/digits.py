@@ -1,0 +1,67 @@
+"""The 1,797 handwritten digits of scikit-learn in three splits, turned, and made hard to see."""
+
+import random
+from dataclasses import dataclass
+
+import numpy
+from sklearn.datasets import load_digits
+
+SPLITS = {"train": 1197, "validation": 250, "test": 350}
+HELD_OUT = 3
+"""So many digits are never shown to what trains around the backbones."""
+TRANSFORMS = {
+    "as it is": lambda image: image,
+    "turned left": lambda image: numpy.rot90(image, 1),
+    "upside down": lambda image: numpy.rot90(image, 2),
+    "turned right": lambda image: numpy.rot90(image, 3),
+    "transposed": lambda image: image.T,
+    "negative": lambda image: 1 - image,
+    "negative, turned left": lambda image: 1 - numpy.rot90(image, 1),
+    "negative, upside down": lambda image: 1 - numpy.rot90(image, 2),
+    "rolled down": lambda image: numpy.roll(image, 4, 0),
+    "rolled right": lambda image: numpy.roll(image, 4, 1),
+}
+"""Each makes ten classes more out of the ten digits."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one split by their digit: arrays (N, 8, 8) of 0 to 1."""
+
+    by_digit: dict[int, numpy.ndarray]
+
+    def only(self, digits: list[int]) -> "Split":
+        """Without the others."""
+        return Split({digit: self.by_digit[digit] for digit in digits})
+
+
+def load_splits(seed: int) -> dict[str, Split]:
+    """By name; no image is in two of them."""
+    digits = load_digits()
+    order = list(range(len(digits.target)))
+    random.Random(f"splits {seed}").shuffle(order)
+    splits, start = {}, 0
+    for name, count in SPLITS.items():
+        members = order[start : start + count]
+        labels = digits.target[members]
+        images = digits.images[members] / 16
+        splits[name] = Split({digit: images[labels == digit] for digit in range(10)})
+        start += count
+    return splits
+
+
+def held_out_digits(seed: int) -> list[int]:
+    """Three digits that the adapters never see, others for each seed."""
+    return sorted(random.Random(f"held out {seed}").sample(range(10), HELD_OUT))
+
+
+def with_noise(image: numpy.ndarray, deviation: float, rng: numpy.random.Generator) -> numpy.ndarray:
+    """Normal noise on every pixel, cut at black and white."""
+    if not deviation:
+        return image
+    return numpy.clip(image + rng.normal(0.0, deviation, image.shape), 0.0, 1.0)
+
+
+def as_bytes(image: numpy.ndarray) -> numpy.ndarray:
+    """0 to 1 as uint8."""
+    return (image * 255).round().astype(numpy.uint8)
