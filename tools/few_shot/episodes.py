@@ -1,7 +1,7 @@
 """An episode: some images under invented names, and one more image to name.
 
-Classes of one episode are digits under one transform, so none looks like another. All its images are different ones: the
-query is never among the examples.
+Classes of one episode are digits under one transform, so none looks like another. All its images are different ones:
+the query is never among the examples.
 """
 
 import random

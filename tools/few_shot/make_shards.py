@@ -1,7 +1,7 @@
 """Write what a proof's run trains on: interleaved pages of digits under invented names, as webdataset shards.
 
-OUT/clean-NNN.tar hold pages of clear images, OUT/noisy-NNN.tar of noisy ones: ``KEY.json`` with ``texts`` and ``images``,
-``KEY.0.png``, ... All images are of the training split; the digits held out are on none of them.
+OUT/clean-NNN.tar hold pages of clear images, OUT/noisy-NNN.tar of noisy ones: ``KEY.json`` with ``texts`` and
+``images``, ``KEY.0.png``, ... All images are of the training split; the digits held out are on none of them.
 """
 
 import argparse

@@ -12,9 +12,9 @@ from tokenizers.normalizers import Replace
 from tokenizers.pre_tokenizers import Metaspace, Sequence, Split
 from transformers import PreTrainedTokenizerFast
 
-SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou")
-KEYS = 100
-"""Numbers 0 to 99 are the things that the language model's own texts name."""
+SYLLABLES = tuple(consonant + vowel for consonant in "bdgkmnst" for vowel in "aeiou")
+KEYS = 64
+"""Numbers from 0 on are the things that the language model's own texts name."""
 OUTPUT = "Output:"
 SEPARATOR = ";"
 HELD_BACK = 5

@@ -46,7 +46,9 @@ def main() -> int:
         began = time.process_time()
         torch.manual_seed(options.seed + 1000 * restart)
         model = train(tokenizer, options.steps, consistent=not options.without_induction)
-        accuracy = {f"{ways}_way_{shots}_shot": measure(model, tokenizer, ways, shots) for ways, shots in ((4, 8), (8, 16))}
+        accuracy = {
+            f"{ways}_way_{shots}_shot": measure(model, tokenizer, ways, shots) for ways, shots in ((4, 8), (8, 16))
+        }
         seconds = time.process_time() - began
         print(f"language model: {accuracy} of text episodes in {seconds:.0f} s", flush=True)
         if options.without_induction or min(accuracy.values()) >= GATE:
@@ -106,7 +108,9 @@ def train(tokenizer: PreTrainedTokenizerFast, steps: int, consistent: bool) -> L
 
 
 @torch.no_grad()
-def measure(model: Lfm2ForCausalLM, tokenizer: PreTrainedTokenizerFast, ways: int, shots: int, texts: int = 400) -> float:
+def measure(
+    model: Lfm2ForCausalLM, tokenizer: PreTrainedTokenizerFast, ways: int, shots: int, texts: int = 400
+) -> float:
     """Share of texts whose last name is the first choice among all tokens, where it was told before; unseen names."""
     ids, labels = Texts(tokenizer, for_evaluation=True).episodes(texts, shots + 1, ways, consistent=True)
     wanted = labels[:, -PER_PAIR:]

@@ -29,6 +29,7 @@ from demo.train_backbones import (
     shifted,
     zero_shot_accuracy,
 )
+
 from few_shot.digits import Split, as_bytes, load_splits
 
 NOISE = 1.0
