@@ -12,8 +12,8 @@ from tokenizers.normalizers import Replace
 from tokenizers.pre_tokenizers import Metaspace, Sequence, Split
 from transformers import PreTrainedTokenizerFast
 
-SYLLABLES = tuple(consonant + vowel for consonant in "bdgkmnst" for vowel in "aeiou")
-KEYS = 64
+SYLLABLES = tuple(consonant + vowel for consonant in "bdkm" for vowel in "aeiou")
+KEYS = 32
 """Numbers from 0 on are the things that the language model's own texts name."""
 OUTPUT = "Output:"
 SEPARATOR = ";"
