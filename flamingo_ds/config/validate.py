@@ -97,9 +97,7 @@ def validate(recipe: DictConfig) -> None:
 
 def _ablations(recipe: DictConfig) -> None:
     """Switches that leave others without meaning."""
-    resampler, gated = recipe.model.resampler, recipe.model.gated_cross_attention
-    if resampler.kind.value == "mean" and resampler.latents != 1:
-        raise ConfigError("model.resampler.latents", resampler.latents, "1 where model.resampler.kind is mean")
+    gated = recipe.model.gated_cross_attention
     if gated.gate.value == "none" and gated.initial_gate:
         raise ConfigError(
             "model.gated_cross_attention.initial_gate", gated.initial_gate, "0 where there is no gate (gate: none)"

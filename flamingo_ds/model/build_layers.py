@@ -16,7 +16,7 @@ from .styles import STYLES
 def build_resampler(config: FlamingoConfig) -> PerceiverResampler | MeanResampler:
     """The resampler, between the vision encoder's features and the gated blocks."""
     if config.resampler_kind == "mean":
-        return MeanResampler(config.vision_width, config.resampler_width)
+        return MeanResampler(config.vision_width, config.resampler_width, config.resampler_latents)
     return PerceiverResampler(
         config.vision_width,
         config.resampler_width,

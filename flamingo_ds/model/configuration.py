@@ -38,8 +38,8 @@ class FlamingoConfig(PreTrainedConfig):
         vision_features: ``pre_norm`` takes the last block's output, ``post_norm`` what its final norm makes of it,
             ``grid`` a convolutional network's last feature map, flattened.
         vision_class_token: keep the class token beside the patch tokens.
-        resampler_kind: ``perceiver``, or ``mean``: one latent an image, see :class:`MeanResampler`; then
-            ``resampler_latents`` must be 1, and what else the Perceiver has is not looked at.
+        resampler_kind: ``perceiver``, or ``mean``, see :class:`MeanResampler`, to which depth, heads and frames
+            mean nothing.
         resampler_depth, resampler_latents, resampler_heads, resampler_head_width: the Perceiver
             Resampler (paper, section 2.1).
         resampler_width: of its latents; None for the vision encoder's. Where they differ the features are projected
@@ -160,8 +160,6 @@ class FlamingoConfig(PreTrainedConfig):
             raise ValueError(f"vision_width is {self.vision_width}; expected at least 1, as a {family} names none")
         if self.cross_attention_query_key_norm and self.style != "idefics":
             raise ValueError(f"cross_attention_query_key_norm is True; the {self.style} style has none")
-        if self.resampler_kind == "mean" and self.resampler_latents != 1:
-            raise ValueError(f"resampler_latents is {self.resampler_latents}; expected 1, as a mean is one")
         if self.max_frames < 0:
             raise ValueError(f"max_frames is {self.max_frames}; expected 0 (no temporal encodings) or more")
 

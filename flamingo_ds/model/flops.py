@@ -132,7 +132,7 @@ def _resampler(model: FlamingoForConditionalGeneration, features: int) -> PartFl
     config = model.config
     if config.resampler_kind == "mean":
         linear = _matrices([resampler])
-        return PartFlops("image", linear, _backward([resampler], _trains(model.vision_model)))
+        return PartFlops("image", linear, linear * (_trains(resampler) + _trains(model.vision_model)))
     context = features + config.resampler_latents
     forward = backward = 0.0
     for block in resampler.blocks:

@@ -93,9 +93,9 @@ def test_micro_batches_with_and_without_images_take_turns(pools: Pools) -> None:
 
 @pytest.mark.parametrize("name", ["zero3", PIPELINES[0]])
 def test_ablations_of_the_model(pools: Pools, name: str) -> None:
-    """No gates to tell of, and one latent an image that crosses."""
+    """No gates to tell of, and another module in the resampler's place."""
     ranks, layout = LAYOUTS[name]
-    changes = (("gate", "none"), ("resampler_kind", "mean"), ("resampler_latents", 1))
+    changes = (("gate", "none"), ("resampler_kind", "mean"))
     outcome = pools.train(ranks, layout.of(changes=changes))
     assert_same(outcome, serial(Layout(changes=changes)))
     assert outcome.gates == {}

@@ -1,6 +1,7 @@
 """Hold a report of the proof to what it promises; exit code 1, naming what failed."""
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def broken(report: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
 
 def _graded(curve: list[dict[str, Any]]) -> Iterator[tuple[str, Any, str]]:
     accuracies = [point["accuracy"] for point in curve]
-    if any(later <= earlier for earlier, later in zip(accuracies, accuracies[1:], strict=False)):
+    if any(later <= earlier for earlier, later in itertools.pairwise(accuracies)):
         yield "graded_curve", accuracies, "a rise with every doubling"
     if accuracies[-1] - accuracies[0] < RISE:
         yield "graded_curve", accuracies, f"a rise of at least {RISE}, first to last"

@@ -18,7 +18,6 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from few_shot.digits import TRANSFORMS, held_out_digits, load_splits
 from few_shot.episodes import Episode, EpisodeRules
-from few_shot.names import OUTPUT
 
 PAGES_PER_SHARD = 500
 IMAGES = 12
@@ -60,12 +59,12 @@ def rules(rng: random.Random, noise: float) -> EpisodeRules:
 
 
 def page(episode: Episode) -> dict[str, bytes]:
-    """Each image, then ``Output: NAME``; the query is the last."""
+    """Each image, then its name; the query is the last."""
     texts: list[str | None] = []
     images: list[int | None] = []
     shown = [*episode.examples, (episode.query, episode.answer)]
     for number, (_, name) in enumerate(shown):
-        texts += [None, f"{OUTPUT} {name}"]
+        texts += [None, name]
         images += [number, None]
     content = json.dumps({"texts": texts, "images": images}).encode()
     return {"json": content} | {f"{number}.png": png(image) for number, (image, _) in enumerate(shown)}

@@ -11,7 +11,6 @@ from matplotlib import pyplot
 from few_shot.digits import load_splits
 from few_shot.episodes import EpisodeRules
 from few_shot.evaluate import GRADED_NOISE
-from few_shot.names import OUTPUT
 
 ABLATED = ("two_way_4_shot", "four_way_8_shot", "held_out_2way_4_shot", "graded_16")
 
@@ -60,8 +59,8 @@ def draw_prompt(seed: int, path: Path) -> None:
     figure, axes = pyplot.subplots(2, 5, figsize=(8, 3.6))
     for row, noise in zip(axes, (0.0, GRADED_NOISE), strict=True):
         episode = EpisodeRules(2, 2, noise).draw(split, f"picture {seed}")
-        shown = [(image, f"{OUTPUT} {name}<EOC>") for image, name in episode.examples]
-        for axis, (image, text) in zip(row, [*shown, (episode.query, f"{OUTPUT} ? ({episode.answer})")], strict=True):
+        shown = [(image, f"{name}<EOC>") for image, name in episode.examples]
+        for axis, (image, text) in zip(row, [*shown, (episode.query, f"? ({episode.answer})")], strict=True):
             axis.imshow(image, cmap="gray", vmin=0, vmax=255)
             axis.set_title(text, fontsize=8, y=-0.22)
             axis.axis("off")

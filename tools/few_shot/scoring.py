@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from few_shot.episodes import Episode
-from few_shot.names import OUTPUT
 
 IMAGE, EOC = "<image>", "<EOC>"
 ROWS = 250
@@ -34,14 +33,14 @@ class Answers:
 
 
 def prompt_of(episode: Episode) -> str:
-    """``<image>Output: NAME<EOC>`` for each example, then the query's ``<image>Output:``.
+    """``<image>NAME<EOC>`` for each example, then the query's ``<image>``.
 
     Without examples two of the names stand before it without images, as in the paper's zero-shot prompts.
     """
-    shown = [f"{IMAGE}{OUTPUT} {name}{EOC}" for _, name in episode.examples]
+    shown = [f"{IMAGE}{name}{EOC}" for _, name in episode.examples]
     if not shown:
-        shown = [f"{OUTPUT} {name}{EOC}" for name in episode.names[:2]]
-    return "".join(shown) + f"{IMAGE}{OUTPUT}"
+        shown = [f"{name}{EOC}" for name in episode.names[:2]]
+    return "".join(shown) + IMAGE
 
 
 @torch.no_grad()
@@ -54,7 +53,8 @@ def answer(model: Any, tokenizer: Any, episodes: list[Episode], blank: bool = Fa
         episodes: with the same numbers of examples and names each.
         blank: black images in place of all.
     """
-    parts = [_answer(model, tokenizer, episodes[start : start + ROWS], blank) for start in range(0, len(episodes), ROWS)]
+    batches = (episodes[start : start + ROWS] for start in range(0, len(episodes), ROWS))
+    parts = [_answer(model, tokenizer, batch, blank) for batch in batches]
     return Answers(torch.cat([part.right for part in parts]), torch.cat([part.free for part in parts]))
 
 
@@ -66,7 +66,7 @@ def _answer(model: Any, tokenizer: Any, episodes: list[Episode], blank: bool) ->
     media = model.project_media(model.encode_media(pixels))
     likelihoods, choices = [], []
     for number in range(len(episodes[0].names)):
-        names = [f" {episode.names[number]}" for episode in episodes]
+        names = [episode.names[number] for episode in episodes]
         ids = torch.tensor(tokenizer(names, add_special_tokens=False)["input_ids"])
         length = ids.shape[1]
         logits = model(torch.cat([prompts, ids], 1), media_key_values=media, logits_to_keep=length + 1).logits

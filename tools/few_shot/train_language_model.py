@@ -1,6 +1,6 @@
 """Train the proof's stand-in for a pretrained language model: a small LFM2 that copies names from earlier in its text.
 
-Its texts name numbers, ``17 Output: boka; 4 Output: dimu; 17 Output: boka``, with names invented anew in each, so that
+Its texts name numbers, ``17 boka; 4 dimu; 17 boka``, with names invented anew in each, so that
 only the text itself tells. It sees no image. OUT is a transformers folder. What it learned is measured on names that it
 never saw; below the gate it starts anew with other weights, and after the last restart it fails.
 """
@@ -18,15 +18,15 @@ from transformers import Lfm2Config, Lfm2ForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from few_shot.names import KEYS, OUTPUT, SEPARATOR, SYLLABLES, build_tokenizer, is_held_back
+from few_shot.names import KEYS, SEPARATOR, SYLLABLES, build_tokenizer, is_held_back
 
 BATCH, RATE, WARMUP = 48, 3e-3, 50
 REPEATS = 0.4
 """Share of batches that are a random text twice over: the shortest road to copying."""
 GATE = 0.95
 RESTARTS = 3
-PER_PAIR = 5
-"""Tokens: number, ``Output:``, two syllables, ``;``."""
+PER_PAIR = 4
+"""Tokens: number, two syllables, ``;``."""
 # Until this share of the steps: fewest and most pairs of a text, fewest and most numbers in it.
 CURRICULUM = ((0.4, 3, 6, 2, 3), (0.7, 4, 10, 2, 5), (1.0, 6, 17, 2, 10))
 
@@ -75,6 +75,7 @@ def build(tokenizer: PreTrainedTokenizerFast) -> Lfm2ForCausalLM:
             layer_types=["conv", "full_attention"] * 2,
             max_position_embeddings=512,
             initializer_range=0.05,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
             tie_word_embeddings=True,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=None,
@@ -114,9 +115,9 @@ def measure(
     """Share of texts whose last name is the first choice among all tokens, where it was told before; unseen names."""
     ids, labels = Texts(tokenizer, for_evaluation=True).episodes(texts, shots + 1, ways, consistent=True)
     wanted = labels[:, -PER_PAIR:]
-    told = wanted[:, 2] != -100
+    told = wanted[:, 1] != -100
     chosen = model(input_ids=ids).logits[:, -PER_PAIR:].argmax(-1)
-    right = (chosen[:, 1:3] == wanted[:, 2:4]).all(1)
+    right = (chosen[:, 0:2] == wanted[:, 1:3]).all(1)
     return round(right[told].float().mean().item(), 4)
 
 
@@ -130,17 +131,16 @@ class Texts:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, for_evaluation: bool) -> None:
         vocabulary = tokenizer.get_vocab()
-        self.separator, self.output = vocabulary[SEPARATOR], vocabulary[OUTPUT]
+        self.separator = vocabulary[SEPARATOR]
         self.keys = torch.tensor([vocabulary[str(number)] for number in range(KEYS)])
-        self.starts = torch.tensor([vocabulary[f"▁{syllable}"] for syllable in SYLLABLES])
-        self.ends = torch.tensor([vocabulary[syllable] for syllable in SYLLABLES])
+        self.syllables = torch.tensor([vocabulary[syllable] for syllable in SYLLABLES])
         everyone = range(len(SYLLABLES))
         self.allowed = torch.tensor(
             [[end for end in everyone if is_held_back(start, end) == for_evaluation] for start in everyone]
         )
 
     def episodes(self, rows: int, pairs: int, ways: int, consistent: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """(rows, 5 pairs) token ids, and labels: names whose number stood before.
+        """(rows, 4 pairs) token ids, and labels: names whose number stood before.
 
         Not ``consistent``: each pair has a name of its own, and all of them are labels.
         """
@@ -149,17 +149,16 @@ class Texts:
         of_names = members if consistent else torch.arange(pairs).expand(rows, -1)
         starts = torch.rand(rows, len(SYLLABLES)).argsort(1)[:, : int(of_names.max()) + 1]
         ends = self.allowed[starts, torch.randint(self.allowed.shape[1], starts.shape)]
-        first, second = self.starts[starts.gather(1, of_names)], self.ends[ends.gather(1, of_names)]
-        around = [torch.full_like(keys, token) for token in (self.output, self.separator)]
-        ids = torch.stack([keys, around[0], first, second, around[1]], dim=2)
+        first, second = self.syllables[starts.gather(1, of_names)], self.syllables[ends.gather(1, of_names)]
+        ids = torch.stack([keys, first, second, torch.full_like(keys, self.separator)], dim=2)
         told = (members[:, :, None] == members[:, None, :]).tril(-1).any(2) if consistent else members >= 0
         labels = torch.full_like(ids, -100)
-        labels[:, :, 2:4] = ids[:, :, 2:4].masked_fill(~told[:, :, None], -100)
+        labels[:, :, 1:3] = ids[:, :, 1:3].masked_fill(~told[:, :, None], -100)
         return ids.flatten(1), labels.flatten(1)
 
     def repeated(self, rows: int, pairs: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Random tokens and the same once more, which are the labels; about as long as ``pairs`` pairs."""
-        words = torch.cat([self.keys, self.starts, self.ends])
+        words = torch.cat([self.keys, self.syllables])
         once = words[torch.randint(len(words), (rows, pairs * PER_PAIR // 2))]
         ids = torch.cat([once, once], dim=1)
         labels = ids.clone()

@@ -5,7 +5,7 @@ VARIANTS: dict[str, list[str]] = {
     MODEL: [],
     "all_previous_images": ["model.media_rule=all_previous"],
     "no_gate": ["model.gated_cross_attention.gate=none"],
-    "mean_instead_of_resampler": ["model.resampler.kind=mean", "model.resampler.latents=1"],
+    "mean_instead_of_resampler": ["model.resampler.kind=mean"],
     "datasets_in_turn": ["data.mixture=in_turn"],
     "random_vision_encoder": ["model.vision_encoder.source=local-dir:{seed}/clip-random"],
     "lm_without_induction": ["model.language_model.source={seed}/lm-without-induction"],

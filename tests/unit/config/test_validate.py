@@ -107,12 +107,6 @@ def test_texts_cannot_belong_to_the_next_image_where_all_before_are_seen(load, e
     assert (error.key, error.expected) == ("data.datasets.pages.p_next", "0 where model.media_rule is all_previous")
 
 
-def test_a_mean_is_one_latent(load, error_of):
-    assert load("model.resampler.kind=mean", "model.resampler.latents=1").model.resampler.kind.value == "mean"
-    error = error_of(load, "model.resampler.kind=mean")
-    assert (error.key, error.value) == ("model.resampler.latents", 64)
-
-
 def test_a_gate_that_is_not_there_has_no_value(load, error_of):
     error = error_of(load, "model.gated_cross_attention.gate=none", "model.gated_cross_attention.initial_gate=0.1")
     assert (error.key, error.value) == ("model.gated_cross_attention.initial_gate", 0.1)
