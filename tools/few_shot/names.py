@@ -12,8 +12,8 @@ from tokenizers.normalizers import Replace
 from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
-SYLLABLES = tuple(consonant + vowel for consonant in "bdgkmn" for vowel in "aeiou")
-KEYS = 48
+SYLLABLES = tuple(consonant + vowel for consonant in "bdgkm" for vowel in "aeiou")
+KEYS = 40
 """Numbers from 0 on are the things that the language model's own texts name."""
 SEPARATOR = ";"
 HELD_BACK = 5
