@@ -31,6 +31,7 @@ class Scale:
         variants: names of :data:`VARIANTS`.
         pages, lm_steps, vision_steps, steps, episodes: of data, stand-ins, training and evaluation.
         split: whose images are asked for.
+        any_lm: go on with language models below their gate.
     """
 
     root: Path
@@ -42,6 +43,7 @@ class Scale:
     steps: int
     episodes: int
     split: str
+    any_lm: bool
 
 
 class Failed(RuntimeError):
@@ -101,8 +103,9 @@ def prepare(scale: Scale, number: int) -> list[tuple[Path, str, list[str]]]:
     """Data and stand-ins of a seed."""
     seed = scale.root / f"seed-{number}"
     language, vision = "python tools/few_shot/train_language_model.py", "python tools/few_shot/train_vision_encoder.py"
+    gate = " --gate 0" if scale.any_lm else ""
     jobs = {
-        "lm": f"{language} {seed}/lm --seed {number} --steps {scale.lm_steps}",
+        "lm": f"{language} {seed}/lm --seed {number} --steps {scale.lm_steps}{gate}",
         "clip": f"{vision} {seed}/clip --seed {number} --steps {scale.vision_steps}",
         "shards": f"python tools/few_shot/make_shards.py {seed}/shards --seed {number} --pages {scale.pages}",
     }
@@ -157,6 +160,7 @@ def main() -> int:
     parser.add_argument("--vision-steps", type=int, default=700)
     parser.add_argument("--steps", type=int, default=300, help="of training")
     parser.add_argument("--episodes", type=int, default=1000, help="of each setting")
+    parser.add_argument("--any-lm", action="store_true", help="go on with language models that cannot copy, for tests")
     options = vars(parser.parse_args())
     seeds, variants = tuple(options.pop("seeds")), tuple(options.pop("variants"))
     scale = Scale(seeds=seeds, variants=variants, **options)

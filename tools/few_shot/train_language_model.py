@@ -37,6 +37,7 @@ def main() -> int:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--gate", type=float, default=GATE, help="least share of text episodes")
     parser.add_argument("--without-induction", action="store_true", help="texts whose names agree with nothing before")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -51,13 +52,15 @@ def main() -> int:
         }
         seconds = time.process_time() - began
         print(f"language model: {accuracy} of text episodes in {seconds:.0f} s", flush=True)
-        if options.without_induction or min(accuracy.values()) >= GATE:
+        if options.without_induction or min(accuracy.values()) >= options.gate:
             model.save_pretrained(options.out)
             tokenizer.save_pretrained(options.out)
             about = {"text_accuracy": accuracy, "restarts": restart, "seconds": round(seconds, 1)}
             (options.out / "induction.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
             return 0
-    print(f"error: below {GATE} of text episodes after {RESTARTS} starts; it cannot copy names", file=sys.stderr)
+    print(
+        f"error: below {options.gate} of text episodes after {RESTARTS} starts; it cannot copy names", file=sys.stderr
+    )
     return 1
 
 
