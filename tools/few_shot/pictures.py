@@ -12,7 +12,7 @@ from few_shot.digits import load_splits
 from few_shot.episodes import EpisodeRules
 from few_shot.evaluate import GRADED_NOISE
 
-ABLATED = ("two_way_4_shot", "four_way_8_shot", "held_out_2way_4_shot", "graded_16")
+ABLATED = ("two_way_4_shot", "four_way_8_shot", "held_out_2way_4_shot")
 
 
 def draw_graded(report: dict[str, Any], path: Path) -> None:
@@ -38,7 +38,7 @@ def draw_graded(report: dict[str, Any], path: Path) -> None:
 
 def draw_ablations(report: dict[str, Any], path: Path) -> None:
     """Bars for the model and each ablation: the median of the seeds, with the least and the most."""
-    rows = {"model": report | {f"graded_{16}": report["graded_curve"][-1]}, **report["ablations"]}
+    rows = {"model": report, **report["ablations"]}
     figure, axis = pyplot.subplots(figsize=(9, 4.5))
     width = 0.8 / len(ABLATED)
     for place, setting in enumerate(ABLATED):

@@ -141,11 +141,14 @@ def train(scale: Scale, number: int, variant: str) -> tuple[Path, str, list[str]
 
 
 def evaluate(scale: Scale, number: int) -> tuple[Path, str, list[str]]:
-    """Ask all variants of a seed."""
+    """Ask all variants of a seed, the model itself also for the graded curve."""
     seed = scale.root / f"seed-{number}"
-    models = " ".join(f"{seed}/{variant}" for variant in scale.variants)
-    options = f"--seed {number} --split {scale.split} --episodes {scale.episodes}"
-    return seed, "scores", [f"python tools/few_shot/evaluate.py {models} {options}"]
+    ablations = " ".join(f"{seed}/{variant}" for variant in scale.variants if variant != MODEL)
+    ask = f"python tools/few_shot/evaluate.py --seed {number} --split {scale.split} --episodes {scale.episodes}"
+    commands = [f"{ask} --graded {seed}/{MODEL}"]
+    if ablations:
+        commands.append(f"{ask} {ablations}")
+    return seed, "scores", commands
 
 
 def main() -> int:
@@ -155,10 +158,10 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=tuple(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--split", default="test", help="test is looked at once; use validation for trials")
-    parser.add_argument("--pages", type=int, default=2500, help="of each of the two datasets")
+    parser.add_argument("--pages", type=int, default=2000, help="of each of the two datasets")
     parser.add_argument("--lm-steps", type=int, default=800)
-    parser.add_argument("--vision-steps", type=int, default=700)
-    parser.add_argument("--steps", type=int, default=300, help="of training")
+    parser.add_argument("--vision-steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=200, help="of training")
     parser.add_argument("--episodes", type=int, default=1000, help="of each setting")
     parser.add_argument("--any-lm", action="store_true", help="go on with language models that cannot copy, for tests")
     options = vars(parser.parse_args())

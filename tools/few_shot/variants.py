@@ -4,7 +4,7 @@ MODEL = "model"
 VARIANTS: dict[str, list[str]] = {
     MODEL: [],
     "all_previous_images": ["model.media_rule=all_previous"],
-    "no_gate": ["model.gated_cross_attention.gate=none"],
+    "no_gate": ["model.gated_cross_attention.gate=none", "model.gated_cross_attention.initial_gate=0"],
     "mean_instead_of_resampler": ["model.resampler.kind=mean"],
     "datasets_in_turn": ["data.mixture=in_turn"],
     "random_vision_encoder": ["model.vision_encoder.source=local-dir:{seed}/clip-random"],
