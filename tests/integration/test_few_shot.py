@@ -14,7 +14,7 @@ def test_every_part_runs_and_the_report_is_whole(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "proof/report.json").read_text())
-    assert [point["shots_of_each_of_two_classes"] for point in report["graded_curve"]] == [1, 2, 4, 8, 16]
+    assert [point["shots"] for point in report["graded_curve"]] == [1, 2, 4, 8, 16]
     assert report["two_way_4_shot"]["episodes"] == 6
     assert report["ablations"].keys() == {"no_gate"}
     assert {"seed-0/lm", "seed-0/model", "seed-0/scores", "all"} <= report["seconds"].keys()

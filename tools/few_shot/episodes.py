@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy
 
-from few_shot.digits import TRANSFORMS, Split, as_bytes, with_noise
+from few_shot.digits import TRANSFORMS, Split, as_bytes, transformed, with_noise
 from few_shot.names import invent_names
 
 
@@ -36,35 +36,39 @@ class EpisodeRules:
 
     Attributes:
         ways: classes of an episode.
-        shots: examples of each class.
+        shots: examples of all classes together.
+        balanced: as many of each class; else each example's class is drawn, as a query's is, and some may have none.
         noise: deviation of the noise on every image.
-        transforms: of which one is drawn for all images of an episode.
+        as_they_are: share of episodes that show digits as they are; the others are under one of the transforms.
         for_evaluation: names that are kept for it.
     """
 
     ways: int
     shots: int
+    balanced: bool = True
     noise: float = 0.0
-    transforms: tuple[str, ...] = ("as it is",)
+    as_they_are: float = 1.0
     for_evaluation: bool = True
 
     def draw(self, split: Split, seed: object) -> Episode:
         """One episode; the same for the same seed."""
         rng = random.Random(str(seed))
         noise = numpy.random.default_rng(rng.getrandbits(63))
-        transform = TRANSFORMS[rng.choice(self.transforms)]
-        classes = rng.sample(sorted(split.by_digit), self.ways)
+        transform = TRANSFORMS[0] if rng.random() < self.as_they_are else rng.choice(TRANSFORMS)
+        digits = rng.sample(sorted(split.by_digit), self.ways)
         names = invent_names(self.ways, rng, self.for_evaluation)
-        asked = rng.randrange(self.ways)
-        examples = []
-        query = None
-        for number, digit in enumerate(classes):
-            images = split.by_digit[digit]
-            chosen = rng.sample(range(len(images)), self.shots + (number == asked))
-            shown = [as_bytes(with_noise(transform(images[index]), self.noise, noise)) for index in chosen]
-            if number == asked:
-                query = shown.pop()
-            examples += [(image, names[number]) for image in shown]
-        rng.shuffle(examples)
-        assert query is not None
-        return Episode(examples, query, names[asked], names)
+        classes = [number % self.ways for number in range(self.shots)]
+        if self.balanced:
+            assert self.shots % self.ways == 0
+            rng.shuffle(classes)
+        else:
+            classes = rng.choices(range(self.ways), k=self.shots)
+        classes.append(rng.randrange(self.ways))
+        # Each class's images in an order of their own, from which they are taken one after another: none comes twice.
+        piles = [
+            rng.sample(range(len(split.by_digit[digit])), classes.count(number)) for number, digit in enumerate(digits)
+        ]
+        images = [split.by_digit[digits[number]][piles[number].pop()] for number in classes]
+        shown = [as_bytes(with_noise(transformed(image, transform), self.noise, noise)) for image in images]
+        told = [names[number] for number in classes]
+        return Episode(list(zip(shown[:-1], told[:-1], strict=True)), shown[-1], told[-1], names)

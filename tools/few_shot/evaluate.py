@@ -20,9 +20,9 @@ from few_shot.episodes import EpisodeRules
 from few_shot.intervals import wilson
 from few_shot.scoring import answer, require_same_inputs
 
-GRADED_SHOTS = (1, 2, 4, 8, 16)
-"""Examples of each of two classes, all images with noise."""
-GRADED_NOISE = 0.6
+GRADED_WAYS, GRADED_SHOTS = 4, (1, 2, 4, 8, 16)
+"""The graded curve has four names and so many examples of all classes together, each drawn at random, with noise."""
+GRADED_NOISE = 0.4
 
 
 def main() -> int:
@@ -53,12 +53,15 @@ def settings(with_graded: bool) -> Settings:
     """Name -> rules, whether digits are the held-out ones, whether images are blanked."""
     plain = {
         "zero_shot": (EpisodeRules(2, 0), False, False),
-        "two_way_4_shot": (EpisodeRules(2, 2), False, False),
-        "four_way_8_shot": (EpisodeRules(4, 2), False, False),
-        "blank_2way_4_shot": (EpisodeRules(2, 2), False, True),
-        "held_out_2way_4_shot": (EpisodeRules(2, 2), True, False),
+        "two_way_4_shot": (EpisodeRules(2, 4), False, False),
+        "four_way_8_shot": (EpisodeRules(4, 8), False, False),
+        "blank_2way_4_shot": (EpisodeRules(2, 4), False, True),
+        "held_out_2way_4_shot": (EpisodeRules(2, 4), True, False),
     }
-    graded = {f"graded_{shots}": (EpisodeRules(2, shots, GRADED_NOISE), False, False) for shots in GRADED_SHOTS}
+    graded = {
+        f"graded_{shots}": (EpisodeRules(GRADED_WAYS, shots, False, GRADED_NOISE), False, False)
+        for shots in GRADED_SHOTS
+    }
     return plain | graded if with_graded else plain
 
 
@@ -76,10 +79,13 @@ def evaluate(folder: Path, seed: int, split: str, asked: Settings, count: int) -
             require_same_inputs(processor, episodes[0])
         answers = answer(model, processor.tokenizer, episodes, blank)
         right = int(answers.right.sum())
+        told = torch.tensor([any(name == one.answer for _, name in one.examples) for one in episodes])
         scores[name] = {
             "accuracy": round(right / count, 4),
             "interval": wilson(right, count),
             "free": round(answers.free.float().mean().item(), 4),
+            "told": round(told.float().mean().item(), 4),
+            "accuracy_where_told": round(answers.right[told].float().mean().item(), 4) if told.any() else None,
             "chance": round(1 / rules.ways, 4),
             "episodes": count,
         }

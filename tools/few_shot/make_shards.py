@@ -16,12 +16,14 @@ import webdataset
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from few_shot.digits import TRANSFORMS, held_out_digits, load_splits
+from few_shot.digits import held_out_digits, load_splits
 from few_shot.episodes import Episode, EpisodeRules
 
 PAGES_PER_SHARD = 500
-IMAGES = 12
-"""On each page, at least nearly."""
+SHOTS = 10
+"""Examples on each page, with one more image behind them."""
+AS_THEY_ARE = 0.3
+"""Share of pages with digits the right way up."""
 WAYS = (2, 3, 4, 5)
 NOISE = 0.6
 """Of the noisy pages at most; each has its own."""
@@ -46,14 +48,13 @@ def main() -> int:
 
 
 def rules(rng: random.Random, noise: float) -> EpisodeRules:
-    """Of a training page: half of them show digits as they are, the others under one of the transforms."""
-    ways = rng.choice(WAYS)
-    plain = rng.random() < 0.5
+    """Of a training page, with noise of at most so much."""
     return EpisodeRules(
-        ways,
-        shots=IMAGES // ways,
+        rng.choice(WAYS),
+        SHOTS,
+        balanced=False,
         noise=noise * rng.random(),
-        transforms=("as it is",) if plain else tuple(TRANSFORMS),
+        as_they_are=AS_THEY_ARE,
         for_evaluation=False,
     )
 

@@ -1,5 +1,6 @@
 """The proof's three pictures: accuracy over shots, the ablations, and a prompt as the model sees it."""
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ ABLATED = ("two_way_4_shot", "four_way_8_shot", "held_out_2way_4_shot")
 def draw_graded(report: dict[str, Any], path: Path) -> None:
     """The graded curve with its interval, and each seed's own."""
     curve = report["graded_curve"]
-    shots = [point["shots_of_each_of_two_classes"] for point in curve]
+    shots = [point["shots"] for point in curve]
     figure, axis = pyplot.subplots(figsize=(6, 4))
     for number, seed in enumerate(report["seeds"]):
         axis.plot(shots, [point["per_seed"][number] for point in curve], linewidth=0.8, label=f"seed {seed}")
@@ -27,11 +28,18 @@ def draw_graded(report: dict[str, Any], path: Path) -> None:
     axis.errorbar(
         shots, [point["accuracy"] for point in curve], ends, fmt="o-", color="black", capsize=4, label="all, 95 %"
     )
-    axis.axhline(0.5, color="gray", linestyle=":", label="chance")
+    axis.plot(
+        shots,
+        [statistics.mean(point["where_told_per_seed"]) for point in curve],
+        "--",
+        color="gray",
+        label="where told",
+    )
+    axis.axhline(curve[0]["chance"], color="gray", linestyle=":", label="chance")
     axis.set_xscale("log", base=2)
     axis.set_xticks(shots, [str(count) for count in shots])
-    axis.set(xlabel="examples of each of two classes", ylabel="accuracy", ylim=(0.45, 1.0))
-    axis.set_title(f"noisy digits (deviation {report['graded_noise']}) under invented names")
+    axis.set(xlabel="examples in the prompt", ylabel="accuracy", ylim=(0.0, 1.0))
+    axis.set_title(f"four names, digits with noise of deviation {report['graded_noise']}")
     axis.legend()
     _save(figure, path)
 
@@ -58,7 +66,7 @@ def draw_prompt(seed: int, path: Path) -> None:
     split = load_splits(seed)["test"]
     figure, axes = pyplot.subplots(2, 5, figsize=(8, 3.6))
     for row, noise in zip(axes, (0.0, GRADED_NOISE), strict=True):
-        episode = EpisodeRules(2, 2, noise).draw(split, f"picture {seed}")
+        episode = EpisodeRules(2, 4, noise=noise).draw(split, f"picture {seed}")
         shown = [(image, f"{name}<EOC>") for image, name in episode.examples]
         for axis, (image, text) in zip(row, [*shown, (episode.query, f"? ({episode.answer})")], strict=True):
             axis.imshow(image, cmap="gray", vmin=0, vmax=255)

@@ -41,9 +41,7 @@ def write_report(
     figures = {variant: gather([one["settings"] for one in of_seeds]) for variant, of_seeds in scores.items()}
     graded = [figures[MODEL].get(f"graded_{shots}") for shots in GRADED_SHOTS]
     report |= {name: figure for name, figure in figures[MODEL].items() if not name.startswith("graded")}
-    report["graded_curve"] = [
-        {"shots_of_each_of_two_classes": shots, **figure} for shots, figure in zip(GRADED_SHOTS, graded, strict=True)
-    ]
+    report["graded_curve"] = [{"shots": shots, **figure} for shots, figure in zip(GRADED_SHOTS, graded, strict=True)]
     report["graded_noise"] = GRADED_NOISE
     report["ablations"] = {
         variant: {"paper_overall": PAPER.get(variant), **figures[variant]} for variant in variants if variant != MODEL
@@ -71,6 +69,8 @@ def gather(of_seeds: list[dict[str, Any]]) -> dict[str, Any]:
             "max": max(accuracies),
             "accuracy": round(right / episodes, 4),
             "interval": wilson(right, episodes),
+            "told": first["told"],
+            "where_told_per_seed": [one[name]["accuracy_where_told"] for one in of_seeds],
             "free_per_seed": [one[name]["free"] for one in of_seeds],
             "chance": first["chance"],
             "episodes": episodes,

@@ -12,7 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[3] / "tools"))
 
 from few_shot.check import broken
-from few_shot.digits import SPLITS, TRANSFORMS, Split, held_out_digits, load_splits
+from few_shot.digits import SPLITS, TRANSFORMS, Split, held_out_digits, load_splits, transformed
 from few_shot.episodes import EpisodeRules
 from few_shot.intervals import wilson
 from few_shot.make_shards import page, rules
@@ -55,14 +55,14 @@ def test_each_seed_holds_out_digits_of_its_own():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_no_image_is_shown_twice_and_the_query_is_no_example(seed):
-    episode = EpisodeRules(ways=3, shots=4).draw(counted(), seed)
+    episode = EpisodeRules(ways=3, shots=12).draw(counted(), seed)
     grey = shown(episode)
     assert len(set(grey)) == len(grey) == 13
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_name_is_a_digit_s_for_this_episode_alone(seed):
-    draws = [EpisodeRules(ways=3, shots=4).draw(counted(), f"{seed} {number}") for number in range(2)]
+    draws = [EpisodeRules(ways=3, shots=12).draw(counted(), f"{seed} {number}") for number in range(2)]
     for episode in draws:
         digits = {
             name: {
@@ -77,7 +77,7 @@ def test_a_name_is_a_digit_s_for_this_episode_alone(seed):
 
 
 def test_queries_fall_on_every_class_and_place():
-    episodes = [EpisodeRules(ways=2, shots=1).draw(counted(), number) for number in range(400)]
+    episodes = [EpisodeRules(ways=2, shots=2).draw(counted(), number) for number in range(400)]
     first = sum(episode.answer == episode.examples[0][1] for episode in episodes)
     assert 150 < first < 250  # five standard deviations around 200
 
@@ -98,30 +98,36 @@ def test_training_pages_have_training_names_and_no_held_out_digit(splits):
     rng = random.Random(1)
     for number in range(30):
         drawn = rules(rng, 0.0)
-        episode = EpisodeRules(min(drawn.ways, 3), 2, 0.0, for_evaluation=drawn.for_evaluation).draw(train, number)
+        episode = EpisodeRules(min(drawn.ways, 3), 6, for_evaluation=drawn.for_evaluation).draw(train, number)
         assert not any(is_held_back(*(SYLLABLES.index(half) for half in (n[:2], n[2:]))) for n in episode.names)
         for image in [episode.query, *(image for image, _ in episode.examples)]:
             assert (image.astype(float) / 255 * 16).round().__truediv__(16).tobytes() not in held
 
 
 def test_noise_changes_images_and_stays_in_range():
-    clear, noisy = (EpisodeRules(2, 2, noise).draw(counted(), 5) for noise in (0.0, 0.5))
+    clear, noisy = (EpisodeRules(2, 4, noise=noise).draw(counted(), 5) for noise in (0.0, 0.5))
     assert clear.names == noisy.names
     assert len(numpy.unique(clear.query)) == 1
     assert len(numpy.unique(noisy.query)) > 10
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
-def test_transforms_keep_shape_and_range(name):
+def test_transforms_are_all_different_and_the_first_changes_nothing():
     image = numpy.linspace(0, 1, 64).reshape(8, 8)
-    changed = TRANSFORMS[name](image)
-    assert changed.shape == (8, 8)
-    assert (changed.min(), changed.max()) == (0, 1)
-    assert (changed == image).all() == (name == "as it is")
+    changed = [transformed(image, transform) for transform in TRANSFORMS]
+    assert (changed[0] == image).all()
+    assert len({one.tobytes() for one in changed}) == len(TRANSFORMS) == 48
+    assert {(one.shape, one.min(), one.max()) for one in changed} == {((8, 8), 0, 1)}
+
+
+def test_examples_that_are_drawn_at_random_may_leave_a_class_out():
+    episodes = [EpisodeRules(4, 4, balanced=False).draw(counted(), number) for number in range(200)]
+    told = sum(any(name == one.answer for _, name in one.examples) for one in episodes)
+    assert 110 < told < 163  # 1 - (3/4)^4 of 200 is 137, four standard deviations around it
+    assert all(len(set(shown(one))) == 5 for one in episodes)
 
 
 def test_a_page_has_every_image_before_its_name():
-    episode = EpisodeRules(2, 2).draw(counted(), 3)
+    episode = EpisodeRules(2, 4).draw(counted(), 3)
     content = page(episode)
     assert len([name for name in content if name.endswith(".png")]) == 5
     assert f'"{episode.answer}"]' in content["json"].decode()
@@ -130,7 +136,7 @@ def test_a_page_has_every_image_before_its_name():
 def test_the_prompt_s_tokens():
     tokenizer = build_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<EOC>"]})
-    episode = EpisodeRules(2, 1).draw(counted(), 3)
+    episode = EpisodeRules(2, 2).draw(counted(), 3)
     tokens = tokenizer.convert_ids_to_tokens(tokenizer(prompt_of(episode))["input_ids"])
     (_, first), (_, second) = episode.examples
     halves = [["<image>", name[:2], name[2:], "<EOC>"] for name in (first, second)]
@@ -141,7 +147,7 @@ def test_the_prompt_s_tokens():
 
 
 def test_pixels_are_normalised_with_the_query_last():
-    episode = EpisodeRules(2, 1).draw(counted(), 3)
+    episode = EpisodeRules(2, 2).draw(counted(), 3)
     pixels = pixels_of([episode])
     assert pixels.shape == (1, 3, 1, 3, 8, 8)
     wanted = torch.tensor(shown(episode)) / 255 * 2 - 1
@@ -207,7 +213,7 @@ def test_a_promise_that_does_not_hold_is_named(change, names):
 
 
 def test_figures_of_several_seeds():
-    one = {"accuracy": 0.9, "episodes": 10, "free": 0.8, "chance": 0.5}
+    one = {"accuracy": 0.9, "episodes": 10, "free": 0.8, "chance": 0.5, "told": 1.0, "accuracy_where_told": 0.9}
     figure = gather([{"a": one}, {"a": one | {"accuracy": 0.7}}])["a"]
     assert (figure["per_seed"], figure["median"], figure["min"], figure["max"]) == ([0.9, 0.7], 0.8, 0.7, 0.9)
     assert (figure["accuracy"], figure["episodes"], figure["interval"]) == (0.8, 20, wilson(16, 20))
