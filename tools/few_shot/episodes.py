@@ -54,7 +54,8 @@ class EpisodeRules:
         """One episode; the same for the same seed."""
         rng = random.Random(str(seed))
         noise = numpy.random.default_rng(rng.getrandbits(63))
-        transform = TRANSFORMS[0] if rng.random() < self.as_they_are else rng.choice(TRANSFORMS)
+        plain = rng.random() < self.as_they_are
+        transforms = ["" if plain else rng.choice(list(TRANSFORMS)) for _ in range(self.ways)]
         digits = rng.sample(sorted(split.by_digit), self.ways)
         names = invent_names(self.ways, rng, self.for_evaluation)
         classes = [number % self.ways for number in range(self.shots)]
@@ -68,7 +69,9 @@ class EpisodeRules:
         piles = [
             rng.sample(range(len(split.by_digit[digit])), classes.count(number)) for number, digit in enumerate(digits)
         ]
-        images = [split.by_digit[digits[number]][piles[number].pop()] for number in classes]
-        shown = [as_bytes(with_noise(transformed(image, transform), self.noise, noise)) for image in images]
+        images = [
+            transformed(split.by_digit[digits[number]][piles[number].pop()], transforms[number]) for number in classes
+        ]
+        shown = [as_bytes(with_noise(image, self.noise, noise)) for image in images]
         told = [names[number] for number in classes]
         return Episode(list(zip(shown[:-1], told[:-1], strict=True)), shown[-1], told[-1], names)

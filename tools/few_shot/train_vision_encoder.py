@@ -30,7 +30,7 @@ from demo.train_backbones import (
     zero_shot_accuracy,
 )
 
-from few_shot.digits import Split, as_bytes, load_splits
+from few_shot.digits import TRANSFORMS, Split, as_bytes, load_splits, transformed
 
 NOISE = 1.0
 """On half of the images, in units of -1 to 1 and at most: as much as on the noisy pages."""
@@ -62,15 +62,23 @@ def main() -> int:
 
 
 def train(model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, split: Split, steps: int) -> None:
-    """As the demo's, with new captions and noise at each step."""
+    """As the demo's, under all transforms, with noise and new captions at each step."""
     rng = random.Random(torch.initial_seed())
-    samples = pictures(split)
-    images, digits = pixels([image for image, _ in samples]), torch.tensor([digit for _, digit in samples])
+    samples = [
+        (picture(transformed(image, transform)), digit, number)
+        for digit, images in split.by_digit.items()
+        for image in images
+        for number, transform in enumerate(TRANSFORMS)
+    ]
+    images = pixels([image for image, _, _ in samples])
+    digits, ways = (torch.tensor([sample[place] for sample in samples]) for place in (1, 2))
     optimizer, schedule = adamw(model, CLIP_RATE, steps)
     for _ in range(steps):
         chosen = torch.randint(len(images), (CLIP_BATCH,))
-        texts = tokenizer([caption(int(digit), rng) for digit in digits[chosen]])
-        contrastive_loss(model, noisy(shifted(images[chosen])), texts, digits[chosen]).backward()
+        named = zip(digits[chosen].tolist(), ways[chosen].tolist(), strict=True)
+        texts = tokenizer([f"{caption(digit, rng)} {list(TRANSFORMS)[way]}" for digit, way in named])
+        classes = digits[chosen] + 10 * ways[chosen]
+        contrastive_loss(model, noisy(shifted(images[chosen])), texts, classes).backward()
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
@@ -78,11 +86,12 @@ def train(model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, split: Sp
 
 def pictures(split: Split) -> list[tuple[Image.Image, int]]:
     """Images with their digits."""
-    return [
-        (Image.fromarray(as_bytes(image)).convert("RGB"), digit)
-        for digit, images in split.by_digit.items()
-        for image in numpy.asarray(images)
-    ]
+    return [(picture(image), digit) for digit, images in split.by_digit.items() for image in images]
+
+
+def picture(image: numpy.ndarray) -> Image.Image:
+    """Of an array (8, 8) of 0 to 1."""
+    return Image.fromarray(as_bytes(image)).convert("RGB")
 
 
 def noisy(images: torch.Tensor) -> torch.Tensor:
