@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_part_runs_and_the_report_is_whole(tmp_path):
-    options = "--seeds 0 --variants model no_gate --pages 20 --lm-steps 3 --vision-steps 3 --steps 2 --episodes 6"
+    options = "--seeds 0 --ablations no_gate --pages 20 --lm-steps 3 --vision-steps 3 --steps 2 --episodes 6"
     command = [sys.executable, "tools/few_shot/run.py", "--root", tmp_path / "proof", *options.split(), "--any-lm"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -30,7 +30,7 @@ def test_every_part_runs_and_the_report_is_whole(tmp_path):
 
 def test_a_job_that_fails_ends_the_proof(tmp_path):
     """A language model that cannot copy: nothing is made of it."""
-    options = "--seeds 0 --variants model --pages 2 --lm-steps 1 --vision-steps 0 --steps 1 --episodes 2"
+    options = "--seeds 0 --ablations --pages 2 --lm-steps 1 --vision-steps 0 --steps 1 --episodes 2"
     command = [sys.executable, "tools/few_shot/run.py", "--root", tmp_path / "proof", *options.split()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1

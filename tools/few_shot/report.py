@@ -19,19 +19,20 @@ PACKAGES = ("torch", "deepspeed", "transformers", "open_clip_torch", "scikit-lea
 
 
 def write_report(
-    root: Path, seeds: tuple[int, ...], variants: tuple[str, ...], seconds: dict[str, float], wall: float
+    root: Path, models: dict[str, tuple[int, ...]], seconds: dict[str, float], wall: float
 ) -> dict[str, Any]:
     """ROOT/report.json and three pictures beside it.
 
     Args:
         root: of the proof, with seed-S/VARIANT/scores.json.
-        seeds: that were run.
-        variants: that were run.
+        models: seeds that each variant was trained with.
         seconds: of each job.
         wall: seconds of everything.
     """
+    seeds = models[MODEL]
     scores = {
-        variant: [read(root / f"seed-{seed}" / variant / "scores.json") for seed in seeds] for variant in variants
+        variant: [read(root / f"seed-{seed}" / variant / "scores.json") for seed in some]
+        for variant, some in models.items()
     }
     report: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), "commit": commit(), **surroundings()}
     report |= {"seconds": {"all": wall, **seconds}, "split": scores[MODEL][0]["split"], "seeds": list(seeds)}
@@ -44,7 +45,9 @@ def write_report(
     report["graded_curve"] = [{"shots": shots, **figure} for shots, figure in zip(GRADED_SHOTS, graded, strict=True)]
     report["graded_noise"] = GRADED_NOISE
     report["ablations"] = {
-        variant: {"paper_overall": PAPER.get(variant), **figures[variant]} for variant in variants if variant != MODEL
+        variant: {"paper_overall": PAPER.get(variant), "seeds": list(some), **figures[variant]}
+        for variant, some in models.items()
+        if variant != MODEL
     }
     (root / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     draw_graded(report, root / "graded-curve.png")

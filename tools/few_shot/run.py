@@ -4,6 +4,7 @@ Each job is a command of its own; two run side by side. What a job prints is in 
 """
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -27,16 +28,14 @@ class Scale:
 
     Attributes:
         root: folder for everything.
-        seeds: one whole proof each.
-        variants: names of :data:`VARIANTS`.
+        models: seeds to train each variant with, by its name in :data:`VARIANTS`; the model's has all.
         pages, lm_steps, vision_steps, steps, episodes: of data, stand-ins, training and evaluation.
         split: whose images are asked for.
         any_lm: go on with language models below their gate.
     """
 
     root: Path
-    seeds: tuple[int, ...]
-    variants: tuple[str, ...]
+    models: dict[str, tuple[int, ...]]
     pages: int
     lm_steps: int
     vision_steps: int
@@ -44,6 +43,10 @@ class Scale:
     episodes: int
     split: str
     any_lm: bool
+
+    def variants(self, seed: int) -> list[str]:
+        """Of one seed, the model first."""
+        return [variant for variant, seeds in self.models.items() if seed in seeds]
 
 
 class Failed(RuntimeError):
@@ -83,8 +86,11 @@ class Jobs:
                 raise
 
     def _run(self, seed: Path, name: str, commands: list[str]) -> None:
-        log = seed / "logs" / f"{name}.log"
+        log, mark = (seed / "logs" / f"{name}.{ending}" for ending in ("log", "json"))
         log.parent.mkdir(parents=True, exist_ok=True)
+        if mark.exists() and (before := json.loads(mark.read_text(encoding="utf-8")))["commands"] == commands:
+            self.seconds[f"{seed.name}/{name}"] = before["seconds"]
+            return
         began = time.monotonic()
         with log.open("w", encoding="utf-8") as file:
             for command in commands:
@@ -94,9 +100,11 @@ class Jobs:
                 )
                 if done.returncode:
                     raise Failed(f"{seed.name} {name} ended with exit code {done.returncode}; see {log}")
+        seconds = round(time.monotonic() - began, 1)
+        mark.write_text(json.dumps({"commands": commands, "seconds": seconds}), encoding="utf-8")
         with self.lock:
-            self.seconds[f"{seed.name}/{name}"] = round(time.monotonic() - began, 1)
-            print(f"{seed.name} {name}: {self.seconds[f'{seed.name}/{name}']:.0f} s", flush=True)
+            self.seconds[f"{seed.name}/{name}"] = seconds
+            print(f"{seed.name} {name}: {seconds:.0f} s", flush=True)
 
 
 def prepare(scale: Scale, number: int) -> list[tuple[Path, str, list[str]]]:
@@ -109,10 +117,10 @@ def prepare(scale: Scale, number: int) -> list[tuple[Path, str, list[str]]]:
         "clip": f"{vision} {seed}/clip --seed {number} --steps {scale.vision_steps}",
         "shards": f"python tools/few_shot/make_shards.py {seed}/shards --seed {number} --pages {scale.pages}",
     }
-    if "lm_without_induction" in scale.variants:
+    if "lm_without_induction" in scale.variants(number):
         blind = f"{language} {seed}/lm-without-induction --seed {number} --steps {scale.lm_steps}"
         jobs["lm-without-induction"] = f"{blind} --without-induction"
-    if "random_vision_encoder" in scale.variants:
+    if "random_vision_encoder" in scale.variants(number):
         jobs["clip-random"] = f"{vision} {seed}/clip-random --seed {number} --steps 0"
     return [(seed, name, [command]) for name, command in jobs.items()]
 
@@ -143,7 +151,7 @@ def train(scale: Scale, number: int, variant: str) -> tuple[Path, str, list[str]
 def evaluate(scale: Scale, number: int) -> tuple[Path, str, list[str]]:
     """Ask all variants of a seed, the model itself also for the graded curve."""
     seed = scale.root / f"seed-{number}"
-    ablations = " ".join(f"{seed}/{variant}" for variant in scale.variants if variant != MODEL)
+    ablations = " ".join(f"{seed}/{variant}" for variant in scale.variants(number) if variant != MODEL)
     ask = f"python tools/few_shot/evaluate.py --seed {number} --split {scale.split} --episodes {scale.episodes}"
     commands = [f"{ask} --graded {seed}/{MODEL}"]
     if ablations:
@@ -154,9 +162,12 @@ def evaluate(scale: Scale, number: int) -> tuple[Path, str, list[str]]:
 def main() -> int:
     """Run everything from the repository's root."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("runs/few-shot"), help="folder for everything; emptied first")
+    ablations = [name for name in VARIANTS if name != MODEL]
+    parser.add_argument("--root", type=Path, default=Path("runs/few-shot"), help="folder for everything")
+    parser.add_argument("--go-on", action="store_true", help="keep what jobs of the same commands have done before")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--variants", nargs="+", choices=tuple(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--ablations", nargs="*", choices=ablations, default=ablations)
+    parser.add_argument("--ablated-seeds", type=int, nargs="*", help="for which to train them too; default: all")
     parser.add_argument("--split", default="test", help="test is looked at once; use validation for trials")
     parser.add_argument("--pages", type=int, default=2000, help="of each of the two datasets")
     parser.add_argument("--lm-steps", type=int, default=800)
@@ -165,21 +176,24 @@ def main() -> int:
     parser.add_argument("--episodes", type=int, default=1000, help="of each setting")
     parser.add_argument("--any-lm", action="store_true", help="go on with language models that cannot copy, for tests")
     options = vars(parser.parse_args())
-    seeds, variants = tuple(options.pop("seeds")), tuple(options.pop("variants"))
-    scale = Scale(seeds=seeds, variants=variants, **options)
-    if MODEL not in scale.variants:
-        parser.error(f"--variants: {MODEL} must be among them")
-    shutil.rmtree(scale.root, ignore_errors=True)
+    seeds, ablated = tuple(options.pop("seeds")), options.pop("ablated_seeds")
+    of_ablations = seeds if ablated is None else tuple(ablated)
+    if not set(of_ablations) <= set(seeds):
+        parser.error(f"--ablated-seeds {of_ablations}: expected some of --seeds {seeds}")
+    models = {MODEL: seeds} | {name: of_ablations for name in options.pop("ablations") if of_ablations}
+    if not options.pop("go_on"):
+        shutil.rmtree(options["root"], ignore_errors=True)
+    scale = Scale(models=models, **options)
     began = time.monotonic()
     jobs = Jobs()
     try:
-        jobs.together(job for number in scale.seeds for job in prepare(scale, number))
-        jobs.together(train(scale, number, variant) for variant in scale.variants for number in scale.seeds)
-        jobs.together(evaluate(scale, number) for number in scale.seeds)
+        jobs.together(job for number in seeds for job in prepare(scale, number))
+        jobs.together(train(scale, number, variant) for variant, some in models.items() for number in some)
+        jobs.together(evaluate(scale, number) for number in seeds)
     except Failed as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 1
-    write_report(scale.root, scale.seeds, scale.variants, jobs.seconds, round(time.monotonic() - began, 1))
+    write_report(scale.root, scale.models, jobs.seconds, round(time.monotonic() - began, 1))
     return 0
 
 
