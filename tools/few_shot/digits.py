@@ -17,7 +17,8 @@ TRANSFORMS = {
     "in a mirror": (0, True, False),
     "in white": (0, False, True),
 }
-"""What a caption says of it: quarter turns, whether transposed, whether negative. Each makes ten classes more of the ten digits; the first leaves them as they are."""
+"""What a caption says of it: quarter turns, whether transposed, whether negative. Each makes ten classes more of the ten
+digits; the first leaves them as they are."""
 
 
 def transformed(image: numpy.ndarray, name: str) -> numpy.ndarray:
