@@ -22,7 +22,7 @@ from few_shot.scoring import answer, require_same_inputs
 
 GRADED_WAYS, GRADED_SHOTS = 4, (1, 2, 4, 8, 16)
 """The graded curve has four names and so many examples of all classes together, each drawn at random, with noise."""
-GRADED_NOISE = 0.4
+GRADED_NOISE = 0.3
 
 
 def main() -> int:

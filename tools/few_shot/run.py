@@ -171,7 +171,7 @@ def main() -> int:
     parser.add_argument("--split", default="test", help="test is looked at once; use validation for trials")
     parser.add_argument("--pages", type=int, default=2000, help="of each of the two datasets")
     parser.add_argument("--lm-steps", type=int, default=800)
-    parser.add_argument("--vision-steps", type=int, default=600)
+    parser.add_argument("--vision-steps", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=200, help="of training")
     parser.add_argument("--episodes", type=int, default=1000, help="of each setting")
     parser.add_argument("--any-lm", action="store_true", help="go on with language models that cannot copy, for tests")
