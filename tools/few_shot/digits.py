@@ -9,22 +9,27 @@ from sklearn.datasets import load_digits
 SPLITS = {"train": 1197, "validation": 250, "test": 350}
 HELD_OUT = 3
 """So many digits are never shown to what trains around the backbones."""
+STILL = (0, 0)
 TRANSFORMS = {
-    "": (0, False, False),
-    "turned left": (1, False, False),
-    "upside down": (2, False, False),
-    "turned right": (3, False, False),
-    "in a mirror": (0, True, False),
-    "in white": (0, False, True),
+    "": (0, False, False, STILL),
+    "turned left": (1, False, False, STILL),
+    "upside down": (2, False, False, STILL),
+    "turned right": (3, False, False, STILL),
+    "in a mirror": (0, True, False, STILL),
+    "in white": (0, False, True, STILL),
+    "in white, turned left": (1, False, True, STILL),
+    "in white, upside down": (2, False, True, STILL),
+    "split across": (0, False, False, (4, 0)),
+    "split down": (0, False, False, (0, 4)),
 }
-"""What a caption says of it: quarter turns, whether transposed, whether negative. Each makes ten classes more of the ten
-digits; the first leaves them as they are."""
+"""What a caption says of it: quarter turns, whether transposed, whether negative, how far rolled. Each makes ten
+classes more of the ten digits; the first leaves them as they are."""
 
 
 def transformed(image: numpy.ndarray, name: str) -> numpy.ndarray:
     """An image (8, 8) of 0 to 1 under one of :data:`TRANSFORMS`."""
-    turns, transpose, negative = TRANSFORMS[name]
-    image = numpy.rot90(image, turns)
+    turns, transpose, negative, shift = TRANSFORMS[name]
+    image = numpy.roll(numpy.rot90(image, turns), shift, (0, 1))
     image = image.T if transpose else image
     return 1 - image if negative else image
 
