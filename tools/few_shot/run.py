@@ -172,7 +172,7 @@ def main() -> int:
     parser.add_argument("--pages", type=int, default=2000, help="of each of the two datasets")
     parser.add_argument("--lm-steps", type=int, default=800)
     parser.add_argument("--vision-steps", type=int, default=1000)
-    parser.add_argument("--steps", type=int, default=200, help="of training")
+    parser.add_argument("--steps", type=int, default=250, help="of training")
     parser.add_argument("--episodes", type=int, default=1000, help="of each setting")
     parser.add_argument("--any-lm", action="store_true", help="go on with language models that cannot copy, for tests")
     options = vars(parser.parse_args())
