@@ -16,7 +16,7 @@ say() { printf '%(%F %T)T job %s, start %s: %s\n' -1 "$SLURM_JOB_ID" "$STARTS" "
 
 end() { # CODE TEXT
   say "$2"
-  timeout 60 "$PYTHON" -m flamingo_ds.launching.summary "$RUN_DIR" || say "no summary was written"
+  timeout 60 "${HELPER[@]}" -m flamingo_ds.launching.summary "$RUN_DIR" || say "no summary was written"
   exit "$1"
 }
 
@@ -26,7 +26,7 @@ requeue() { # CODE TEXT [NODES TO EXCLUDE]: SLURM ends this script for it, which
   ((REQUEUE)) || end "$1" "$2; this job does not queue again"
   local excluded
   excluded=$(state ExcNodeList)
-  timeout 60 "$PYTHON" -m flamingo_ds.launching.summary "$RUN_DIR" >/dev/null || say "no summary was written"
+  timeout 60 "${HELPER[@]}" -m flamingo_ds.launching.summary "$RUN_DIR" >/dev/null || say "no summary was written"
   trap '' TERM USR1
   scontrol requeue "$SLURM_JOB_ID" || end "$1" "$2; SLURM refuses to queue this job again"
   # Not before: it is refused while a job runs.
@@ -95,7 +95,7 @@ if ((${#PREFLIGHT[@]})); then
     --output="$LOGS/preflight-%N-%t.log" --open-mode=append \
     "$PYTHON" "$CODE/launchers/preflight.py" --run-dir "$RUN_DIR" "${PREFLIGHT[@]}" || code=$?
   if ((code)) && [[ -z $STOPPING ]]; then
-    bad=$("$PYTHON" -m flamingo_ds.launching.bad_nodes "$LOGS/preflight-$SLURM_JOB_ID.json") || bad=
+    bad=$("${HELPER[@]}" -m flamingo_ds.launching.bad_nodes "$LOGS/preflight-$SLURM_JOB_ID.json") || bad=
     [[ -n $bad ]] || end 1 "preflight failed (exit code $code) and names no node; see $LOGS/preflight-*.log"
     touch "$EXCLUDED"
     (($(wc -l <"$EXCLUDED") < MAX_EXCLUSIONS)) ||
@@ -114,7 +114,7 @@ if [[ -z $STOPPING ]]; then
   code=0
   run srun "${SRUN[@]}" "${TASKS[@]}" --job-name=train --output="$LOGS/%N-%t.log" --open-mode=append \
     "${SHIELD[@]}" "${TRAIN[@]}" || code=$?
-  code=$("$PYTHON" -m flamingo_ds.launching.exit_code "$RUN_DIR" "$code") || code=1 # what the ranks say of it counts
+  code=$("${HELPER[@]}" -m flamingo_ds.launching.exit_code "$RUN_DIR" "$code") || code=1 # what the ranks say of it counts
 fi
 
 # ---- what now?

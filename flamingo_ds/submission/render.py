@@ -98,6 +98,9 @@ def _variables(launch: LaunchConfig, training: Mapping[str, str], places: JobPla
     if launch.modules:
         names = " ".join(map(shlex.quote, launch.modules))
         yield f"set +u; module load {names}; set -u # modules use unset variables"
+    step = " ".join(map(shlex.quote, ("srun", "--nodes=1", "--ntasks=1", *_container(launch))))
+    text = f'HELPER=({step} "$PYTHON")' if launch.container.image is not None else 'HELPER=("$PYTHON")'
+    yield f"{text:<20} # what this script asks about the run"
     yield "SRUN=( # a task that fails ends all"
     yield from (f"  {shlex.quote(option)}" for option in _srun(launch))
     yield ")"
@@ -119,12 +122,16 @@ def _preflight(launch: LaunchConfig) -> Iterator[str]:
 def _srun(launch: LaunchConfig) -> Iterator[str]:
     yield "--kill-on-bad-exit=1"
     yield f"--wait={launch.wait_s}"
+    yield from _container(launch)
+    yield from launch.srun
+
+
+def _container(launch: LaunchConfig) -> Iterator[str]:
     if launch.container.image is not None:
         yield f"--container-image={launch.container.image}"
     if launch.container.mounts:
         yield f"--container-mounts={','.join(launch.container.mounts)}"
     yield from launch.container.arguments
-    yield from launch.srun
 
 
 def _tasks(launch: LaunchConfig) -> Iterator[str]:

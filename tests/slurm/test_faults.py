@@ -1,10 +1,11 @@
 """What goes wrong on clusters, each with its line and its exit code. All runs side by side."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from .cluster import Cluster
+from .cluster import ROOT, Cluster
 from .job import Job
 from .stub_run import StubRun
 
@@ -125,6 +126,21 @@ def test_a_script_edited_wrongly(slurm: Cluster, script: Path, old: str, new: st
     job = Job(slurm, number, script.parents[2])
     job.end("FAILED", code=code)
     assert said in job.log
+
+
+def test_helpers_in_a_step_of_their_own(slurm: Cluster) -> None:
+    """As in a container, whose Python the batch script cannot start by itself."""
+    run = StubRun(slurm, "helpers", **SHORT)
+    (run.path / "logs").mkdir(parents=True)
+    text = run.call("--dry-run").partition("\n#SBATCH")
+    script = run.path / "train.sbatch"
+    script.write_text("#!/bin/bash" + "".join(text[1:]).replace("HELPER=(", "HELPER=(srun --nodes=1 --ntasks=1 "))
+    script.write_text(re.sub(r"^CODE=.*", f"CODE={ROOT}", script.read_text(), flags=re.MULTILINE))
+    number = slurm.run("sbatch", "--parsable", str(script)).stdout.strip()
+    job = Job(slurm, number, run.path)
+    job.end("COMPLETED")
+    assert "run            " in job.log
+    job.assert_whole(20)
 
 
 def test_an_output_folder_that_is_missing(slurm: Cluster) -> None:

@@ -22,8 +22,8 @@ from .job import Job
 
 ZERO3 = ("--deepspeed_config", "ds_configs/zero3.json")
 STEPS, EVENT_STEPS = 4, 40
-# Of a collective; below the 30 s after which SLURM gives a node up that does not answer.
-TIMEOUT = 20
+# Of a collective; below the 120 s after which SLURM gives up a node that does not answer, here.
+TIMEOUT = 45
 LAUNCHERS = {
     "srun": "launchers/srun.sh",
     "srun-pmix": "SLURM_MPI_TYPE=pmix launchers/srun.sh",
@@ -155,7 +155,7 @@ def two_ranks(road: Road) -> Path:
     return train(road, "two-ranks", 2, *ZERO3, f"train.max_steps={EVENT_STEPS}", "train.save_every=4")
 
 
-@pytest.fixture(autouse=False, scope="module")
+@pytest.fixture(autouse=True, scope="module")
 def all_at_once(
     through_events: "Future[Job]",
     unplugged: "Future[Job]",

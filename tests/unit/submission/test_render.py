@@ -120,6 +120,11 @@ def test_commands() -> None:
         "--no-container-mount-home",
         "--mpi=pmix",
     ]
+    assert head_values(text, "HELPER") == [
+        *("srun", "--nodes=1", "--ntasks=1", "--container-image=image.sqsh"),
+        *("--container-mounts=/data:/data,/runs:/runs", "--no-container-mount-home", "/venv/bin/python"),
+    ]
+    assert head_values(text_of(), "HELPER") == ["/venv/bin/python"]
     training = ["-m", "flamingo_ds.train", "--resume", "--recipe", "a b.yaml"]
     assert head_values(text, "TRAIN") == ["/venv/bin/python", *training]
 
