@@ -13,7 +13,7 @@ from .errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_HALTED, EXIT_IN
 from .launching.exit_record import ExitRecord
 from .launching.rank_source import likely_rank, read_launch
 from .launching.run_files import Halted, Job, RunFiles
-from .launching.signals import StopRequest
+from .launching.signals import StopRequest, ignore_signals
 
 # A launcher ends all ranks when one fails. Rank 0 speaks first; another rank that alone found the error speaks then.
 PATIENCE_SECONDS = 5.0
@@ -136,4 +136,6 @@ def _say_in_turn(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    ignore_signals()  # a launcher repeats them, and the exit code is said
+    sys.exit(exit_code)

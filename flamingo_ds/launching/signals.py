@@ -40,3 +40,13 @@ class StopRequest:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.signal = self.signal or signal.Signals(number).name
+
+
+def ignore_signals() -> None:
+    """For a process that ends.
+
+    Python's own end, which takes a while with torch, puts the deadly default back in the place of a handler, and not in
+    the place of this.
+    """
+    for number in (*WARNING_SIGNALS, *END_SIGNALS):
+        signal.signal(number, signal.SIG_IGN)

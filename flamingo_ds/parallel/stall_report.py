@@ -86,7 +86,11 @@ def describe_missing(
         others, world_size, silent_after: see :func:`describe_stall`.
     """
     if isinstance(others, str):
-        return f"nobody can tell which: {others}"
+        return (
+            f"rank 0, by all signs, whose node serves their store: {others}"
+            if rank
+            else f"nobody can tell which: {others}"
+        )
     missing = dict.fromkeys(sorted(set(range(world_size)) - set(others) - {rank}), "never heard of")
     ended = {}
     for other, seen in sorted(others.items()):

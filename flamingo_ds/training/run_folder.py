@@ -26,6 +26,7 @@ import torch
 
 from ..checkpoint.files import replace_text
 from ..config import ConfigError, DeepSpeedSettings, RunConfig, to_yaml
+from ..launching.launch import Launch
 from ..launching.run_files import Job, RunFiles
 
 LOGGER = logging.getLogger("flamingo_ds")
@@ -72,7 +73,7 @@ class RunFolder:
         if not os.access(self.path, os.W_OK):
             raise ConfigError("run_dir", str(self.path), "a folder that can be written to")
 
-    def describe(self, config: RunConfig, settings: DeepSpeedSettings, world_size: int) -> None:
+    def describe(self, config: RunConfig, settings: DeepSpeedSettings, launch: Launch) -> None:
         """Write down what is run, by what code, on what; a resumed run adds its start to the earlier ones."""
         replace_text(self.path / "config.yaml", to_yaml(config))
         replace_text(self.path / "deepspeed.json", json.dumps(settings.content, indent=2) + "\n")
@@ -83,7 +84,9 @@ class RunFolder:
             {
                 "command": sys.argv,
                 "revision": code_revision(),
-                "ranks": world_size,
+                "ranks": launch.world_size,
+                "ranks_from": launch.source,
+                "job": Job.of(os.environ).number,
                 "device": device,
                 "python": platform.python_version(),
                 "packages": {name: version(name) for name in PACKAGES},

@@ -39,7 +39,7 @@ def build_trainer(plan: RunPlan, launch: Launch, prepared: Prepared, ends: Ends,
         read = trained_over(read, checkpoint.weights())
     optimizer = partial(build_optimizer, config=recipe.train.optimizer, fused=plan.settings.optimizer_on_cpu)
     if launch.is_main:  # not before: a refused start leaves what is written of the starts before it
-        run.describe(recipe, plan.settings, launch.world_size)
+        run.describe(recipe, plan.settings, launch)
     engine = build_engine(prepared.model, read, prepared.layout, optimizer, watchdog.doing)
     if checkpoint is not None:
         engine.load_full_state(checkpoint.state(), checkpoint.step)

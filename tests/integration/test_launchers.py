@@ -46,7 +46,7 @@ def end(process: "subprocess.Popen[str]") -> str:
         return process.communicate(timeout=PATIENCE)[0]
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.terminate()  # torchrun's ranks are in sessions of their own, so it has to end them
 
 
 def wait_for_a_step(run: Path, process: "subprocess.Popen[str]") -> None:
@@ -79,7 +79,8 @@ def test_a_warning_to_torchrun_and_its_ranks_stops_the_ranks_alone(road: Road) -
     run = road.folder / "warned"
     process = start("one_machine.sh", road, run, "train.max_steps=3000")
     wait_for_a_step(run, process)
-    os.killpg(process.pid, signal.SIGUSR1)  # as scancel --signal=USR1 does
+    for number in (process.pid, process_of_rank(0, run), process_of_rank(1, run)):  # as scancel --signal=USR1 does
+        os.kill(number, signal.SIGUSR1)
     output = end(process)
     # torchrun itself was not killed by it; of 85 it makes 1.
     assert process.returncode == 1, output

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
@@ -13,13 +14,18 @@ NODES = 16
 STEPS_OVER_THE_LIMIT = 1000
 
 
+def go_without(reason: str) -> NoReturn:
+    """Skip, or fail where a SLURM was promised."""
+    if os.environ.get("REQUIRE_SLURM") == "1":
+        pytest.fail(f"REQUIRE_SLURM=1, but no SLURM for tests: {reason}")
+    pytest.skip(f"no SLURM for tests: {reason}")
+
+
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Sixteen nodes of eight GPUs each, which are none. ``REQUIRE_SLURM=1`` makes a failure of what would be a skip."""
     if reason := why_not():
-        if os.environ.get("REQUIRE_SLURM") == "1":
-            pytest.fail(f"REQUIRE_SLURM=1, but no SLURM for tests: {reason}")
-        pytest.skip(f"no SLURM for tests: {reason}")
+        go_without(reason)
     with Cluster(tmp_path_factory.mktemp("slurm"), NODES) as cluster:
         yield cluster
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from . import cluster
 from .cluster import PATIENCE, Cluster, wait_until, why_not
+from .conftest import go_without
 
 
 def test_every_node_has_a_name_an_address_and_processes_of_its_own(slurm: Cluster) -> None:
@@ -42,6 +44,19 @@ def test_a_pulled_cable_silences_a_node(slurm: Cluster) -> None:
     wait_until(reachable, "n7 answers again")
 
 
+def test_without_slurm_tests_are_skipped_or_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "PROGRAMS", ("bash", "slurmctldd"))
+    reason = why_not()
+    assert reason is not None
+    assert reason.startswith("not installed: slurmctldd")
+    monkeypatch.delenv("REQUIRE_SLURM", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="slurmctldd"):
+        go_without(reason)
+    monkeypatch.setenv("REQUIRE_SLURM", "1")
+    with pytest.raises(pytest.fail.Exception, match="REQUIRE_SLURM=1, but no SLURM"):
+        go_without(reason)
+
+
 def processes_about(word: str) -> list[str]:
     found = []
     for entry in Path("/proc").iterdir():
@@ -58,8 +73,8 @@ def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
         pytest.skip(reason)
     folder = tmp_path / "another"
     interfaces = set(os.listdir("/sys/class/net"))
-    with Cluster(folder, nodes=2) as cluster:
-        cluster.run("sbatch", "-o", "/dev/null", "--wrap", f"sleep 301 # {folder}")
+    with Cluster(folder, nodes=2) as another:
+        another.run("sbatch", "-o", "/dev/null", "--wrap", f"sleep 301 # {folder}")
         assert len(processes_about(str(folder))) >= 3
     wait_until(lambda: not processes_about(str(folder)), "no process is left")
     assert str(folder) not in Path("/proc/self/mountinfo").read_text()

@@ -6,6 +6,8 @@ A start costs ten seconds of imports a rank, so there are few runs, and each is 
 import json
 import re
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,9 @@ from ..integration.test_stop_and_resume import load_kind, metrics
 from ..tiny import write_tiny_backbones
 from .cluster import Cluster, wait_until
 from .job import Job
-from .stub_run import StubRun
 
 ZERO3 = ("--deepspeed_config", "ds_configs/zero3.json")
-STEPS, EVENT_STEPS = 4, 60
+STEPS, EVENT_STEPS = 4, 40
 # Of a collective; below the 30 s after which SLURM gives a node up that does not answer.
 TIMEOUT = 20
 LAUNCHERS = {
@@ -85,16 +86,45 @@ def in_a_pipeline(slurm: Cluster, road: Road) -> Job:
 
 
 @pytest.fixture(scope="module")
-def through_events(slurm: Cluster, road: Road) -> Job:
-    steps = (f"train.max_steps={EVENT_STEPS}", "train.save_every=10")
-    place = ("launch.nodelist=n[13-14]", "launch.partition=low", "launch.exclusive=true")
-    return submit(slurm, road, "events", 2, 1, *ZERO3, *steps, *place)
+def aside() -> Iterator[ThreadPoolExecutor]:
+    """For what has to happen while other jobs are waited for."""
+    with ThreadPoolExecutor() as pool:
+        yield pool
 
 
 @pytest.fixture(scope="module")
-def unplugged(slurm: Cluster, road: Road) -> Job:
+def through_events(slurm: Cluster, road: Road, aside: ThreadPoolExecutor) -> "Future[Job]":
+    steps = (f"train.max_steps={EVENT_STEPS}", "train.save_every=10")
+    place = ("launch.nodelist=n[13-14]", "launch.partition=low", "launch.exclusive=true")
+    run = submit(slurm, road, "events", 2, 1, *ZERO3, *steps, *place)
+    return aside.submit(send_events, slurm, run)
+
+
+def send_events(slurm: Cluster, run: Job) -> Job:
+    run.reach(3, PATIENCE)
+    slurm.run("scancel", "--batch", "--signal=USR1", run.number)
+    run.reach(12, PATIENCE)
+    above = ["--partition=high", "--exclusive", "--nodes=2", "--nodelist=n[13-14]", "--output=/dev/null"]
+    slurm.run("sbatch", *above, "--wrap", "sleep 1")
+    run.reach(24, PATIENCE)
+    slurm.crash("n14")
+    slurm.boot("n14")
+    return run
+
+
+@pytest.fixture(scope="module")
+def unplugged(slurm: Cluster, road: Road, aside: ThreadPoolExecutor) -> "Future[Job]":
     endless = (f"parallel.timeout_s={TIMEOUT}", "train.max_steps=100000", "train.save_every=100000")
-    return submit(slurm, road, "unplugged", 2, 1, *endless, "launch.nodelist=n[15-16]")
+    run = submit(slurm, road, "unplugged", 2, 1, *endless, "launch.nodelist=n[15-16]")
+    return aside.submit(pull_the_cable, slurm, run, "n16")
+
+
+def pull_the_cable(slurm: Cluster, run: Job, node: str) -> Job:
+    run.reach(3, PATIENCE)
+    slurm.cable(node, plugged=False)
+    wait_until(lambda: "did not arrive" in run.everything(), f"the timeout\n{run.everything()}", PATIENCE)
+    slurm.cable(node, plugged=True)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +135,13 @@ def by_each_launcher(slurm: Cluster, road: Road) -> dict[str, Job]:
         path, first = road.folder / "launchers" / name, 1 + 2 * (index % 3)
         (path / "logs").mkdir(parents=True)
         training = ["--recipe", str(road.recipe), *ZERO3, f"run_dir={path}", "train.max_steps=2"]
-        job = ["--nodes=2", "--ntasks-per-node=1", "--exclusive", f"--nodelist=n[{first}-{first + 1}]"]
+        job = [
+            "--nodes=2",
+            "--ntasks-per-node=1",
+            "--gpus-per-node=1",
+            "--cpus-per-task=16",
+            f"--nodelist=n[{first}-{first + 1}]",
+        ]
         settings = {"PYTHON": sys.executable, "RANKS_PER_NODE": "1", **AS_ROOT}
         script = f"set -e; {command} {' '.join(training)}"
         number = slurm.run("sbatch", "--parsable", *job, f"--output={path}/logs/%j.log", "--wrap", script, **settings)
@@ -116,30 +152,24 @@ def by_each_launcher(slurm: Cluster, road: Road) -> dict[str, Job]:
 @pytest.fixture(scope="module")
 def two_ranks(road: Road) -> Path:
     """On this machine, never stopped."""
-    return train(road, "two-ranks", 2, *ZERO3, f"train.max_steps={EVENT_STEPS}", "train.save_every=2")
+    return train(road, "two-ranks", 2, *ZERO3, f"train.max_steps={EVENT_STEPS}", "train.save_every=4")
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=False, scope="module")
 def all_at_once(
-    through_events: Job, unplugged: Job, in_a_pipeline: Job, on_four_nodes: Job, by_each_launcher: dict[str, Job]
+    through_events: "Future[Job]",
+    unplugged: "Future[Job]",
+    in_a_pipeline: Job,
+    on_four_nodes: Job,
+    by_each_launcher: dict[str, Job],
 ) -> None:
     """Submitted before any is waited for."""
 
 
 def test_stopped_preempted_and_crashed_it_is_the_run_that_never_stopped(
-    slurm: Cluster, through_events: Job, two_ranks: Path
+    through_events: "Future[Job]", two_ranks: Path
 ) -> None:
-    run = through_events
-    run.reach(3, PATIENCE)
-    slurm.run("scancel", "--batch", "--signal=USR1", run.number)
-    run.reach(15, PATIENCE)
-    high = StubRun(slurm, "above", STUB_STEPS=3)
-    above = high.submit("launch.partition=high", "launch.nodelist=n[13-14]", "launch.exclusive=true")
-    slurm.wait_job(run.number, "PENDING", restarts=2)
-    above.end("COMPLETED")
-    run.reach(30, PATIENCE)
-    slurm.crash("n14")
-    slurm.boot("n14")
+    run = through_events.result()
     run.end("COMPLETED", restarts=3, patience=PATIENCE)
     assert "start 1: USR1: all ranks save and stop" in run.log
     assert metrics(run.path) == metrics(two_ranks)
@@ -163,13 +193,10 @@ def test_a_pipeline_over_two_nodes_is_the_run_of_one_machine(in_a_pipeline: Job,
     assert "pipeline of 2 stages x data 2" in in_a_pipeline.rank_log(0)
 
 
-def test_a_pulled_cable_ends_in_a_timeout_that_names_the_rank(slurm: Cluster, unplugged: Job) -> None:
-    unplugged.reach(3, PATIENCE)
-    slurm.cable("n16", plugged=False)
-    wait_until(lambda: "did not arrive" in unplugged.everything(), "the timeout", PATIENCE)
-    slurm.cable("n16", plugged=True)
-    unplugged.end("FAILED", code=1, patience=PATIENCE)
-    assert "another rank did not arrive in parallel.timeout_s: rank 1 on n16" in unplugged.summary
+def test_a_pulled_cable_ends_in_a_timeout_that_names_the_rank(unplugged: "Future[Job]") -> None:
+    run = unplugged.result()
+    run.end("FAILED", code=1, patience=PATIENCE)
+    assert "another rank did not arrive in parallel.timeout_s: rank 1 on n16" in run.summary
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)

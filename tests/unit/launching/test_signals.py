@@ -74,3 +74,29 @@ def test_a_signal_during_imports(tmp_path: Path, number: int, code: int, said: s
         process.wait(timeout=0.5)
     output, _ = process.communicate("go on\n", timeout=60)
     assert (process.returncode, output) == (code, said)
+
+
+LATE = """
+import os, signal, sys
+from flamingo_ds.launching.signals import StopRequest, ignore_signals
+
+class Late:
+    def __del__(self, kill=os.kill, process=os.getpid(), number=signal.{name}):
+        kill(process, number)
+
+stop, late = StopRequest(), Late()
+stop.hear_warning()
+stop.listen()
+{last}
+sys.exit(85)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM", "SIGINT"])
+def test_a_signal_while_python_ends_does_not_change_the_exit_code(name):
+    def code(last):
+        program = LATE.format(name=name, last=last)
+        return subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode
+
+    assert code("ignore_signals()") == 85
+    assert code("") == -getattr(signal, name)  # so it is needed

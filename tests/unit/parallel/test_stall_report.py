@@ -110,11 +110,15 @@ def test_names_of_ranks(ranks, text):
         ),
         ({0: seen(ended="ValueError", node="n1"), 2: seen(), 3: seen()}, "rank 0 on n1 ended (ValueError)"),
         ({0: seen(), 2: seen(), 3: seen()}, "all were heard of and are here, so the network between them is to blame"),
-        ("the store is gone", "nobody can tell which: the store is gone"),
+        ("the store is gone", "rank 0, by all signs, whose node serves their store: the store is gone"),
     ],
 )
 def test_who_did_not_arrive(others, expected):
     assert describe_missing(1, HERE, others, 4, silent_after=30.0) == expected
+
+
+def test_rank_0_does_not_blame_itself_for_a_store_that_is_gone():
+    assert describe_missing(0, HERE, "it is gone", 4, silent_after=30.0) == "nobody can tell which: it is gone"
 
 
 def test_of_many_that_did_not_arrive_some_are_named():
