@@ -33,9 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 failed, 2 wrong input, 85 stopped on a signal: the same command goes on.
     """
+    stop = StopRequest()
+    stop.hear_warning()
     try:
-        with StopRequest() as stop:
-            return _run(_parser().parse_args(arguments), stop)
+        return _run(_parser().parse_args(arguments), stop)
     except ConfigError as error:
         _say_in_turn(f"error: {error}")
         return EXIT_BAD_INPUT
