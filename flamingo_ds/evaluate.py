@@ -6,7 +6,6 @@ Alone or on many ranks, under the same launchers as training. An interrupted eva
 import argparse
 import os
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +16,9 @@ from .errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EX
 from .evaluation.named_tasks import load_tasks, split_label
 from .evaluation.report import print_table, require_matplotlib, write_report
 from .evaluation.results import Report
-from .launching.rank_source import likely_rank
 from .launching.signals import StopRequest
+from .launching.turns import say_in_turn
 
-# A launcher ends all ranks when one fails. Rank 0 speaks first; another rank that alone found the error speaks then.
-PATIENCE_SECONDS = 5.0
 # Ranks may have answers of very different length to wait for.
 TIMEOUT_S = 24 * 3600.0
 RETRIEVAL, FEATURES = "retrieval", "features"
@@ -38,13 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(_parser().parse_args(arguments), stop)
     except ConfigError as error:
-        _say_in_turn(f"error: {error}")
+        say_in_turn(f"error: {error}")
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        _say_in_turn("interrupted before anything was asked")
+        say_in_turn("interrupted before anything was asked")
         return EXIT_INTERRUPTED
     except Exception:
-        _say_in_turn(traceback.format_exc())
+        say_in_turn(traceback.format_exc())
         return EXIT_FAILED
 
 
@@ -139,12 +136,6 @@ def _parser() -> argparse.ArgumentParser:
     # The deepspeed and torch launchers may add this; the environment says the same.
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)
     return parser
-
-
-def _say_in_turn(text: str) -> None:
-    if likely_rank(os.environ) > 0:
-        time.sleep(PATIENCE_SECONDS)
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

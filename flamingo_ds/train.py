@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +10,10 @@ from pathlib import Path
 # Nothing that takes long: from its first moments on a rank must hear the scheduler's warning.
 from .errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_HALTED, EXIT_INTERRUPTED, ConfigError
 from .launching.exit_record import ExitRecord
-from .launching.rank_source import likely_rank, read_launch
+from .launching.rank_source import read_launch
 from .launching.run_files import Halted, Job, RunFiles
 from .launching.signals import StopRequest, ignore_signals
-
-# A launcher ends all ranks when one fails. Rank 0 speaks first; another rank that alone found the error speaks then.
-PATIENCE_SECONDS = 5.0
+from .launching.turns import say_in_turn
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code, error = _attempt(arguments, stop, record)
     record.end(code, stop.signal, error)  # before it is said, for which a rank may have to wait its turn
     if error is not None:
-        _say_in_turn(error)
+        say_in_turn(error)
     return code
 
 
@@ -127,12 +124,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys, dotted")
     return parser
-
-
-def _say_in_turn(text: str) -> None:
-    if likely_rank(os.environ) > 0:
-        time.sleep(PATIENCE_SECONDS)
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
