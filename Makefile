@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null || echo .venv/bootstrap/bin/uv)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test parity peers check lock clean
+.PHONY: setup demo few-shot test parity peers check lock clean
 
 setup: .venv/ready
 
@@ -19,6 +19,10 @@ setup: .venv/ready
 
 demo: setup
 	$(BIN)/python tools/demo/run.py
+
+few-shot: setup
+	$(BIN)/python tools/few_shot/run.py
+	$(BIN)/python tools/few_shot/check.py
 
 # Two files of tests side by side; the longest come first.
 test: setup

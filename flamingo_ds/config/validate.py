@@ -94,8 +94,20 @@ def validate(recipe: DictConfig) -> None:
     if recipe.parallel.shard_frozen and recipe.parallel.pipeline_stages == 1:
         expected = "false without pipeline stages; ZeRO stage 3 shards frozen weights there (ds_configs/zero3.json)"
         raise ConfigError("parallel.shard_frozen", True, expected)
+    _ablations(recipe)
     _data(recipe)
     _probe(recipe)
+
+
+def _ablations(recipe: DictConfig) -> None:
+    """Switches that leave others without meaning."""
+    gated = recipe.model.gated_cross_attention
+    if gated.gate.value == "none" and gated.initial_gate:
+        raise ConfigError(
+            "model.gated_cross_attention.initial_gate", gated.initial_gate, "0 where there is no gate (gate: none)"
+        )
+    if recipe.data.mixture.value == "in_turn" and recipe.parallel.pipeline_stages > 1:
+        raise ConfigError("data.mixture", "in_turn", "accumulated with pipeline stages, whose steps are all alike")
 
 
 def checkpoint_interval(setting: str) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import BatchPlan, DataConfig, DatasetConfig, RunConfig
-from ..config.schema import MediaRule
+from ..config.schema import MediaRule, MixtureKind
 from .bad_samples import BadSampleLog
 from .dataset import ShardDataset
 from .decoder import Decoder
@@ -75,7 +75,7 @@ def build_mixture(
         dataset.check_start(patience)
         datasets.append(dataset)
     weights = [data.datasets[plan.dataset].weight for plan in plans]
-    return Mixture(datasets, plans, weights, pool, data.skip)
+    return Mixture(datasets, plans, weights, pool, data.skip, data.mixture is MixtureKind.in_turn)
 
 
 def patience_of(data: DataConfig) -> Patience:

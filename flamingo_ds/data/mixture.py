@@ -1,4 +1,7 @@
-"""Every optimizer step takes one batch from every dataset (paper, section 2.4: accumulation, not round robin)."""
+"""Every optimizer step takes one batch from every dataset (paper, section 2.4: accumulation, not round robin).
+
+Round robin, one dataset a step, is there for the ablation.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -46,10 +49,14 @@ class MixtureOutline:
     def __next__(self) -> list[MicroBatch]:
         """The micro-batches of one step of this rank."""
         return [
-            MicroBatch(plan.dataset, weight, self._draw(number))
-            for number, (plan, weight) in enumerate(zip(self.plans, self.weights, strict=True))
-            for _ in range(plan.micro_steps)
+            MicroBatch(self.plans[number].dataset, self.weights[number], self._draw(number))
+            for number in self._turn()
+            for _ in range(self.plans[number].micro_steps)
         ]
+
+    def _turn(self) -> Sequence[int]:
+        """Which datasets the data step under way takes batches of."""
+        return range(len(self.plans))
 
     def _draw(self, number: int) -> FlamingoBatch:
         """A micro-batch of dataset ``number``."""
@@ -82,6 +89,7 @@ class Mixture(MixtureOutline):
         plans, weights: see :class:`MixtureOutline`.
         pool: that decodes for the datasets.
         skip: ranges [first, last] of data steps that are passed over, counted from 1.
+        in_turn: data step n takes a batch of one dataset, number n - 1 modulo their number, not of all.
     """
 
     def __init__(
@@ -91,10 +99,12 @@ class Mixture(MixtureOutline):
         weights: Sequence[float],
         pool: DecodePool,
         skip: Sequence[Sequence[int]] = (),
+        in_turn: bool = False,
     ) -> None:
         super().__init__(plans, weights)
         assert [dataset.name for dataset in datasets] == [plan.dataset for plan in plans]
         self.datasets, self.pool, self.skip = datasets, pool, [tuple(steps) for steps in skip]
+        self.in_turn = in_turn
         self.buffers = PixelBuffers()
 
     def __next__(self) -> list[MicroBatch]:
@@ -102,13 +112,19 @@ class Mixture(MixtureOutline):
 
         So the steps behind hold exactly the samples that they would have held.
         """
-        while any(first <= self.data_step + 1 <= last for first, last in self.skip):
-            for dataset, plan in zip(self.datasets, self.plans, strict=True):
-                for _ in islice(dataset, plan.micro_steps * plan.micro_batch_size):
+        self.data_step += 1
+        while any(first <= self.data_step <= last for first, last in self.skip):
+            for number in self._turn():
+                plan = self.plans[number]
+                for _ in islice(self.datasets[number], plan.micro_steps * plan.micro_batch_size):
                     pass
             self.data_step += 1
-        self.data_step += 1
         return super().__next__()
+
+    def _turn(self) -> Sequence[int]:
+        if self.in_turn:
+            return [(self.data_step - 1) % len(self.plans)]
+        return super()._turn()
 
     def _draw(self, number: int) -> FlamingoBatch:
         dataset, size = self.datasets[number], self.plans[number].micro_batch_size

@@ -8,12 +8,15 @@ from torch import nn
 from .configuration import FlamingoConfig
 from .feed_forward import FeedForward, SwiGLU
 from .gated_cross_attention import GatedCrossAttentionBlock, MediaCrossAttention
+from .mean_resampler import MeanResampler
 from .perceiver_resampler import PerceiverResampler
 from .styles import STYLES
 
 
-def build_resampler(config: FlamingoConfig) -> PerceiverResampler:
+def build_resampler(config: FlamingoConfig) -> PerceiverResampler | MeanResampler:
     """The resampler, between the vision encoder's features and the gated blocks."""
+    if config.resampler_kind == "mean":
+        return MeanResampler(config.vision_width, config.resampler_width, config.resampler_latents)
     return PerceiverResampler(
         config.vision_width,
         config.resampler_width,
@@ -51,4 +54,4 @@ def build_gated_block(config: FlamingoConfig) -> GatedCrossAttentionBlock:
     else:
         hidden_width = getattr(text, "intermediate_size", None) or hidden_width
         branch = SwiGLU(norm(width), width, hidden_width, getattr(text, "hidden_act", "silu"))
-    return GatedCrossAttentionBlock(attention, branch, config.initial_gate)
+    return GatedCrossAttentionBlock(attention, branch, None if config.gate == "none" else config.initial_gate)

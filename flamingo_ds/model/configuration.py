@@ -11,6 +11,10 @@ from .vision_encoder import check_features
 VISION_FEATURES = ("pre_norm", "post_norm", "grid")
 # Which images a token sees: the last one before it (paper), the next one after it (p_next), all before it (ablation).
 MEDIA_RULES = ("last", "next", "all_previous")
+# What makes latents of the features: the paper's, or their mean (ablation).
+RESAMPLERS = ("perceiver", "mean")
+# On both branches of a gated block: the paper's, or nothing (ablation).
+GATES = ("tanh", "none")
 
 POSITIVE = (
     "resampler_width",
@@ -34,6 +38,8 @@ class FlamingoConfig(PreTrainedConfig):
         vision_features: ``pre_norm`` takes the last block's output, ``post_norm`` what its final norm makes of it,
             ``grid`` a convolutional network's last feature map, flattened.
         vision_class_token: keep the class token beside the patch tokens.
+        resampler_kind: ``perceiver``, or ``mean``, see :class:`MeanResampler`, to which depth, heads and frames
+            mean nothing.
         resampler_depth, resampler_latents, resampler_heads, resampler_head_width: the Perceiver
             Resampler (paper, section 2.1).
         resampler_width: of its latents; None for the vision encoder's. Where they differ the features are projected
@@ -52,6 +58,7 @@ class FlamingoConfig(PreTrainedConfig):
             ``all_previous``.
         feed_forward_multiplier: hidden width of every trained feed-forward, in model widths (paper: 4); gated
             blocks in ``idefics`` style take the LM's own hidden width.
+        gate: ``tanh``, or ``none``: both branches are added as they are.
         initial_gate: value of both gates of each block at the start (paper: 0, tanh(0) = 0).
         num_new_tokens, first_new_token_id: ids ``first_new_token_id ...`` have embedding rows of their own
             while the LM's matrix stays frozen; 0 new tokens means that they were merged into it.
@@ -71,6 +78,7 @@ class FlamingoConfig(PreTrainedConfig):
         vision_width: int | None = None,
         vision_features: str = "pre_norm",
         vision_class_token: bool = False,
+        resampler_kind: str = "perceiver",
         resampler_width: int | None = None,
         resampler_depth: int = 6,
         resampler_latents: int = 64,
@@ -86,6 +94,7 @@ class FlamingoConfig(PreTrainedConfig):
         cross_attention_query_key_norm: bool = False,
         media_rule: str = "last",
         feed_forward_multiplier: int = 4,
+        gate: str = "tanh",
         initial_gate: float = 0.0,
         num_new_tokens: int = 0,
         first_new_token_id: int = 0,
@@ -99,6 +108,7 @@ class FlamingoConfig(PreTrainedConfig):
         self.vision_width = vision_width or own_width
         self.vision_features = vision_features
         self.vision_class_token = vision_class_token
+        self.resampler_kind = resampler_kind
         self.resampler_width = resampler_width or self.vision_width
         self.resampler_depth = resampler_depth
         self.resampler_latents = resampler_latents
@@ -117,6 +127,7 @@ class FlamingoConfig(PreTrainedConfig):
         self.cross_attention_query_key_norm = cross_attention_query_key_norm
         self.media_rule = media_rule
         self.feed_forward_multiplier = feed_forward_multiplier
+        self.gate = gate
         self.initial_gate = initial_gate
         self.num_new_tokens = num_new_tokens
         self.first_new_token_id = first_new_token_id
@@ -138,6 +149,8 @@ class FlamingoConfig(PreTrainedConfig):
             ("vision_features", VISION_FEATURES),
             ("media_rule", MEDIA_RULES),
             ("style", tuple(STYLES)),
+            ("resampler_kind", RESAMPLERS),
+            ("gate", GATES),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {allowed}")

@@ -130,6 +130,9 @@ def _counted(encoder: nn.Module, image_size: int) -> tuple[float, int]:
 def _resampler(model: FlamingoForConditionalGeneration, features: int) -> PartFlops:
     resampler: Any = model.resampler
     config = model.config
+    if config.resampler_kind == "mean":
+        linear = _matrices([resampler])
+        return PartFlops("image", linear, linear * (_trains(resampler) + _trains(model.vision_model)))
     context = features + config.resampler_latents
     forward = backward = 0.0
     for block in resampler.blocks:

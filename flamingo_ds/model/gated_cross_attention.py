@@ -115,15 +115,18 @@ class GatedCrossAttentionBlock(nn.Module):
     Args:
         attention: over the media.
         feed_forward: with its own norm.
-        initial_gate: a and b at the start.
+        initial_gate: a and b at the start; None: no gates, both branches are added as they are (an ablation of the
+            paper), so that the LM is disturbed from the first step.
     """
 
-    def __init__(self, attention: MediaCrossAttention, feed_forward: FeedForward | SwiGLU, initial_gate: float) -> None:
+    def __init__(
+        self, attention: MediaCrossAttention, feed_forward: FeedForward | SwiGLU, initial_gate: float | None
+    ) -> None:
         super().__init__()
         self.attention = attention
-        self.attention_gate = TanhGate(initial_gate)
+        self.attention_gate = nn.Identity() if initial_gate is None else TanhGate(initial_gate)
         self.feed_forward = feed_forward
-        self.feed_forward_gate = TanhGate(initial_gate)
+        self.feed_forward_gate = nn.Identity() if initial_gate is None else TanhGate(initial_gate)
 
     def forward(
         self,

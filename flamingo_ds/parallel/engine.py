@@ -88,7 +88,7 @@ class TrainEngine(Protocol):
         ...
 
     def gates(self) -> dict[str, float]:
-        """Tanh of every gate by ``gate/BLOCK/attn`` and ``gate/BLOCK/ffw``."""
+        """Tanh of every gate by ``gate/BLOCK/attn`` and ``gate/BLOCK/ffw``; none where the blocks have none."""
         ...
 
     def share(self) -> tuple[int, int]:

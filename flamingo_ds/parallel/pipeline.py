@@ -145,6 +145,8 @@ class PipelineEngine:
 
     def gates(self) -> dict[str, float]:
         """Tanh of every gate of every stage."""
+        if self.stage.model.config.gate == "none":
+            return {}
         names = [
             f"gated_cross_attention.{index}.{kind}.gate"
             for index in self.stage.model.config.gated_block_indices

@@ -89,7 +89,7 @@ class ZeroEngine:
         return self.engine(**inputs).logits.cpu()
 
     def gates(self) -> dict[str, float]:
-        """Tanh of every gate."""
+        """Tanh of every gate; none where the blocks have none."""
         gates = {
             f"{name}.gate": module.gate
             for name, module in self.engine.module.named_modules()

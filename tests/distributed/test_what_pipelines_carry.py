@@ -91,6 +91,17 @@ def test_micro_batches_with_and_without_images_take_turns(pools: Pools) -> None:
     assert_same(pools.train(2, layout), serial(Layout(without_images=(1, 2))))
 
 
+@pytest.mark.parametrize("name", ["zero3", PIPELINES[0]])
+def test_ablations_of_the_model(pools: Pools, name: str) -> None:
+    """No gates to tell of, and another module in the resampler's place."""
+    ranks, layout = LAYOUTS[name]
+    changes = (("gate", "none"), ("resampler_kind", "mean"))
+    outcome = pools.train(ranks, layout.of(changes=changes))
+    assert_same(outcome, serial(Layout(changes=changes)))
+    assert outcome.gates == {}
+    assert "resampler.project.weight" in outcome.state
+
+
 @pytest.mark.parametrize(("ranks", "stages"), [(2, 2), (4, 4)])
 def test_the_same_blocks_recompute_in_every_layout(pools: Pools, ranks: int, stages: int) -> None:
     """Every third of four is the third one; counted within a stage, it would be none."""

@@ -53,7 +53,10 @@ class Outcome:
 
 
 def tiny_model(
-    family: str = "llama", tied: bool = False, preset: FreezePreset = FreezePreset.paper
+    family: str = "llama",
+    tied: bool = False,
+    preset: FreezePreset = FreezePreset.paper,
+    changes: tuple[tuple[str, Any], ...] = (),
 ) -> FlamingoForConditionalGeneration:
     """Four LM blocks, gates at 0.5: at 0 every gradient inside a gated block is 0 and a test would prove nothing.
 
@@ -64,19 +67,18 @@ def tiny_model(
     vision = CLIPVisionConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4
     )
-    config = FlamingoConfig(
-        text,
-        vision,
-        resampler_depth=1,
-        resampler_latents=12,
-        resampler_heads=2,
-        resampler_head_width=8,
-        initial_gate=0.5,
-        num_new_tokens=2,
-        first_new_token_id=VOCABULARY,
-        image_token_id=IMAGE,
-        eoc_token_id=EOC,
-    )
+    settings: dict[str, Any] = {
+        "resampler_depth": 1,
+        "resampler_latents": 12,
+        "resampler_heads": 2,
+        "resampler_head_width": 8,
+        "initial_gate": 0.5,
+        "num_new_tokens": 2,
+        "first_new_token_id": VOCABULARY,
+        "image_token_id": IMAGE,
+        "eoc_token_id": EOC,
+    }
+    config = FlamingoConfig(text, vision, **settings | dict(changes))
     model = FlamingoForConditionalGeneration(config)
     table = freeze_rows(ModelConfig(freeze_preset=preset))
     apply_freeze_table(model, [FreezeRow(row.pattern, row.trainable) for row in table])
@@ -137,7 +139,7 @@ class Layout:
 
     ``without_images``: sequences of the global batch that have none. A rank's micro-batches then have as many slots as
     they need, as the data pipeline cuts them, so neighbours differ in shape. ``offload``: what the CPU holds,
-    ``optimizer``, or ``optimizer`` and ``param``.
+    ``optimizer``, or ``optimizer`` and ``param``. ``changes``: of the model's configuration.
     """
 
     zero: int = 1
@@ -152,6 +154,7 @@ class Layout:
     preset: FreezePreset = FreezePreset.paper
     without_images: tuple[int, ...] = ()
     offload: tuple[str, ...] = ()
+    changes: tuple[tuple[str, Any], ...] = ()
 
     def of(self, **changes: Any) -> "Layout":
         """The same with some changes."""
@@ -191,7 +194,7 @@ class Layout:
 def train_serial(steps: range, layout: Layout | None = None) -> Outcome:
     """The reference: plain PyTorch on the whole batch, by the definition of the loss; a layout's model and data."""
     layout = layout or Layout()
-    model = tiny_model(layout.family, layout.tied, layout.preset)
+    model = tiny_model(layout.family, layout.tied, layout.preset, layout.changes)
     optimizer = build_optimizer(model, OPTIMIZER)
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     outcome = Outcome()
@@ -217,10 +220,10 @@ def train_serial(steps: range, layout: Layout | None = None) -> Outcome:
 
 def build(layout: Layout, weights: dict[str, torch.Tensor] | None = None) -> TrainEngine:
     """The tiny model laid out, its weights read one by one as a run reads them, ``weights`` before its own."""
-    whole = tiny_model(layout.family, layout.tied, layout.preset)
+    whole = tiny_model(layout.family, layout.tied, layout.preset, layout.changes)
     initial = whole.state_dict(keep_vars=False) | (weights or {})
     with parameters_on_meta():
-        skeleton = tiny_model(layout.family, layout.tied, layout.preset)
+        skeleton = tiny_model(layout.family, layout.tied, layout.preset, layout.changes)
     return build_engine(
         skeleton,
         lambda name: initial[name],

@@ -108,10 +108,7 @@ def train_language_model(texts: list[str], out: Path) -> float:
 
 
 def train_clip(train: list[tuple[Image.Image, str]], validation: list[tuple[Image.Image, str]], out: Path) -> float:
-    """A contrastive model; returns its zero-shot accuracy on the validation split.
-
-    Captions of one digit fit all images of that digit, so the targets are soft: all pairs of a digit share the mass.
-    """
+    """A contrastive model; returns its zero-shot accuracy on the validation split."""
     model = open_clip.CLIP(**CLIP_CONFIG)
     tokenizer = open_clip.SimpleTokenizer(context_length=CLIP_CONFIG["text_cfg"]["context_length"])
     images, texts = pixels([image for image, _ in train]), tokenizer([text for _, text in train])
@@ -119,20 +116,34 @@ def train_clip(train: list[tuple[Image.Image, str]], validation: list[tuple[Imag
     optimizer, schedule = adamw(model, CLIP_RATE, CLIP_STEPS)
     for _ in range(CLIP_STEPS):
         chosen = torch.randint(len(images), (CLIP_BATCH,))
-        image, text, scale = model(shifted(images[chosen]), texts[chosen])
-        logits = scale * image @ text.T
-        same = (digits[chosen, None] == digits[chosen]).float()
-        targets = same / same.sum(1, keepdim=True)
-        loss = (cross_entropy(logits, targets) + cross_entropy(logits.T, targets)) / 2
-        loss.backward()
+        contrastive_loss(model, shifted(images[chosen]), texts[chosen], digits[chosen]).backward()
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+    save_clip(model, out)
+    return zero_shot_accuracy(model.eval(), tokenizer, validation)
+
+
+def contrastive_loss(
+    model: open_clip.CLIP, images: torch.Tensor, texts: torch.Tensor, digits: torch.Tensor
+) -> torch.Tensor:
+    """Of images (N, 3, 8, 8) with their texts' tokens (N, 16).
+
+    Captions of one digit fit all images of that digit, so the targets are soft: all pairs of a digit share the mass.
+    """
+    image, text, scale = model(images, texts)
+    logits = scale * image @ text.T
+    same = (digits[:, None] == digits).float()
+    targets = same / same.sum(1, keepdim=True)
+    return (cross_entropy(logits, targets) + cross_entropy(logits.T, targets)) / 2
+
+
+def save_clip(model: open_clip.CLIP, out: Path) -> None:
+    """As a folder that open_clip loads by ``local-dir:``."""
     out.mkdir(parents=True, exist_ok=True)
     save_model(model, str(out / "open_clip_model.safetensors"))
     content = {"model_cfg": CLIP_CONFIG, "preprocess_cfg": PREPROCESS}
     (out / "open_clip_config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return zero_shot_accuracy(model.eval(), tokenizer, validation)
 
 
 @torch.no_grad()

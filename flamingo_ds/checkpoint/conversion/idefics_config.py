@@ -128,6 +128,8 @@ def _require_idefics(config: FlamingoConfig) -> None:
         "model.vision_encoder, its family": (vision.model_type, "clip_vision_model"),
         "model.vision_encoder.class_token": (config.vision_class_token, True),
         "model.vision_encoder.features": (config.vision_features, "pre_norm"),
+        "model.resampler.kind": (config.resampler_kind, "perceiver"),
+        "model.gated_cross_attention.gate": (config.gate, "tanh"),
         "model.resampler.width": (config.resampler_width, config.vision_width),
         "model.resampler.max_frames": (config.max_frames, 0),
         "model.gated_cross_attention.offset": (config.cross_attention_offset, 0),

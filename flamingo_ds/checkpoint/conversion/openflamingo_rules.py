@@ -10,6 +10,8 @@ FIXED = {
     "style": "openflamingo",
     "media_rule": "last",
     "vision_class_token": False,
+    "resampler_kind": "perceiver",
+    "gate": "tanh",
     "resampler_depth": 6,
     "resampler_latents": 64,
     "resampler_heads": 8,

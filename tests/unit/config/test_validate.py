@@ -153,3 +153,14 @@ def test_packing_needs_room_for_more_images(load, error_of):
 def test_texts_cannot_belong_to_the_next_image_where_all_before_are_seen(load, error_of):
     error = error_of(load, "data.datasets.pages.p_next=0.5", "model.media_rule=all_previous")
     assert (error.key, error.expected) == ("data.datasets.pages.p_next", "0 where model.media_rule is all_previous")
+
+
+def test_a_gate_that_is_not_there_has_no_value(load, error_of):
+    error = error_of(load, "model.gated_cross_attention.gate=none", "model.gated_cross_attention.initial_gate=0.1")
+    assert (error.key, error.value) == ("model.gated_cross_attention.initial_gate", 0.1)
+
+
+def test_a_pipeline_s_steps_are_all_alike(load, error_of):
+    assert load("data.mixture=in_turn").data.mixture.value == "in_turn"
+    error = error_of(load, "data.mixture=in_turn", "parallel.pipeline_stages=2")
+    assert (error.key, error.value) == ("data.mixture", "in_turn")

@@ -30,14 +30,14 @@ def make_mixture(tmp_path, make_dataset):
     pages = [page(str(n), [None, f"{n}", None, "dog"], [0, None, 1, None], [picture(n), picture(n)]) for n in range(20)]
     write_tar(tmp_path / "pages.tar", [part for one in pages for part in one])
 
-    def make(rank=0, world_size=1, skip=()):
+    def make(rank=0, world_size=1, skip=(), in_turn=False):
         pool = DecodePool()
         common = {"rank": rank, "world_size": world_size, "max_bad_share": 1.0, "pool": pool}
         datasets = [
             make_dataset(f"{tmp_path}/pairs-*.tar", name="pairs", **common),
             make_dataset(f"{tmp_path}/pages.tar", SampleFormat.interleaved, name="pages", **common),
         ]
-        return Mixture(datasets, PLANS, WEIGHTS, pool, skip)
+        return Mixture(datasets, PLANS, WEIGHTS, pool, skip, in_turn)
 
     return make
 
@@ -238,3 +238,29 @@ def test_fewer_shards_than_ranks_are_noted(make_mixture):
         "note: data.datasets.pairs: 4 replicas share 3 shards",
         "note: data.datasets.pages: 4 replicas share 1 shards",
     ]
+
+
+def test_datasets_take_turns(make_mixture):
+    """With the samples that each would have given in the other kind of mixture, one dataset a step."""
+    together, in_turn = make_mixture(), make_mixture(in_turn=True)
+    both = [next(together) for _ in range(2)]
+    steps = [next(in_turn) for _ in range(4)]
+    assert [[micro.dataset for micro in step] for step in steps] == [["pairs", "pairs"], ["pages"]] * 2
+    for number, step in enumerate(steps):
+        wanted = [micro for micro in both[number // 2] if micro.dataset == step[0].dataset]
+        assert all(same(micro.batch, other.batch) for micro, other in zip(step, wanted, strict=True))
+
+
+def test_turns_go_on_after_a_resume_and_over_skipped_steps(make_mixture):
+    running = make_mixture(in_turn=True)
+    steps = [next(running) for _ in range(6)]
+    resumed = make_mixture(in_turn=True)
+    for _ in range(3):
+        next(resumed)
+    state = resumed.state_dict()
+    again, skipping = make_mixture(in_turn=True), make_mixture(in_turn=True, skip=[[2, 4]])
+    again.load_states([state], 3)
+    next(skipping)
+    for wanted, got in ((steps[3], next(again)), (steps[4], next(skipping))):
+        assert [micro.dataset for micro in got] == [micro.dataset for micro in wanted]
+        assert all(same(micro.batch, other.batch) for micro, other in zip(got, wanted, strict=True))

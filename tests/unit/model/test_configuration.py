@@ -51,6 +51,8 @@ def test_the_lm_decides_what_is_tied(tied):
         ),
         ({"media_rule": "first"}, r"media_rule is 'first'; expected one of \('last', 'next', 'all_previous'\)"),
         ({"style": "otter"}, r"style is 'otter'; expected one of \('paper', 'openflamingo', 'idefics'\)"),
+        ({"gate": "sigmoid"}, r"gate is 'sigmoid'; expected one of \('tanh', 'none'\)"),
+        ({"resampler_kind": "max"}, r"resampler_kind is 'max'; expected one of \('perceiver', 'mean'\)"),
         ({"max_frames": -1}, r"max_frames is -1; expected 0 \(no temporal encodings\) or more"),
         ({"vision_features": "grid"}, "vision_features is 'grid'; expected 'pre_norm' or 'post_norm' of a ViT"),
         ({"vision_config": TIMM, "vision_width": 8}, "vision_features is 'pre_norm'; expected 'grid'"),

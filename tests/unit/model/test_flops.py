@@ -51,6 +51,16 @@ def test_vision_and_resampler_forward(vision, class_token):
     assert parts["resampler"].forward == counted(lambda: model.resampler(features))
 
 
+def test_a_mean_in_the_resampler_s_place():
+    model = tiny_flamingo(resampler_kind="mean")
+    features = torch.randn(1, 1, 4, 32)
+    part = count_flops(model, L)["resampler"]
+    assert part.forward == counted(lambda: model.resampler(features))
+    assert part.backward == part.forward  # of the weights alone: the vision encoder is frozen
+    whole = counted(lambda: model.resampler(features).sum().backward())
+    assert whole == part.forward + part.backward
+
+
 def test_a_convolutional_network_and_its_projection():
     with torch.device("meta"):
         model = FlamingoForConditionalGeneration(nfnet())

@@ -111,6 +111,8 @@ def test_its_own_processor_reads_the_folder_and_generates(tmp_path):
     [
         ("style", "paper", "model.style = 'paper': expected 'idefics'"),
         ("media_rule", "next", "model.media_rule"),
+        ("resampler_kind", "mean", "model.resampler.kind = 'mean': expected 'perceiver'"),
+        ("gate", "none", "model.gated_cross_attention.gate = 'none': expected 'tanh'"),
         ("vision_class_token", False, "model.vision_encoder.class_token"),
         ("cross_attention_offset", 1, "model.gated_cross_attention.offset"),
         ("cross_attention_every", 3, "left over by model.gated_cross_attention.every = 1"),
