@@ -36,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--options", type=int, default=1000)
-    parser.add_argument("--shots", default="0,8,32", help="examples in the prompt, separated by commas")
+    parser.add_argument("--shots", default="0,8", help="examples in the prompt, separated by commas")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -70,7 +70,7 @@ def draw_prompt(folder: Path, shots: int, options: list[str]) -> Prompt:
 
 
 def build() -> tuple[FlamingoForConditionalGeneration, FlamingoReader]:
-    """Four blocks of width 128 in fp32, gates half open."""
+    """Six blocks of width 256 in fp32, gates half open."""
     words = ["<pad>", "<unk>", "<image>", "<EOC>", "Output:", *(f"w{number}" for number in range(WORDS))]
     tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, "<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -78,10 +78,10 @@ def build() -> tuple[FlamingoForConditionalGeneration, FlamingoReader]:
     fast.add_special_tokens({"additional_special_tokens": ["<image>", "<EOC>"]})
     text = LlamaConfig(
         vocab_size=len(words),
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=4,
+        hidden_size=256,
+        intermediate_size=1024,
+        num_hidden_layers=6,
+        num_attention_heads=8,
         initializer_range=0.05,
     )
     vision = CLIPVisionConfig(
