@@ -149,11 +149,11 @@ def train(scale: Scale, number: int, variant: str) -> tuple[Path, str, list[str]
 
 
 def evaluate(scale: Scale, number: int) -> tuple[Path, str, list[str]]:
-    """Ask all variants of a seed, the model itself also for the graded curve."""
+    """Ask all variants of a seed, the model itself also for its curves over numbers of examples."""
     seed = scale.root / f"seed-{number}"
     ablations = " ".join(f"{seed}/{variant}" for variant in scale.variants(number) if variant != MODEL)
     ask = f"python tools/few_shot/evaluate.py --seed {number} --split {scale.split} --episodes {scale.episodes}"
-    commands = [f"{ask} --graded {seed}/{MODEL}"]
+    commands = [f"{ask} --curves {seed}/{MODEL}"]
     if ablations:
         commands.append(f"{ask} {ablations}")
     return seed, "scores", commands
