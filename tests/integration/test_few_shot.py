@@ -15,10 +15,11 @@ def test_every_part_runs_and_the_report_is_whole(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "proof/report.json").read_text())
     assert [point["shots"] for point in report["graded_curve"]] == [1, 2, 4, 8, 16]
+    assert [point["shots"] for point in report["balanced_curve"]] == [2, 4, 8, 16, 32]
     assert report["two_way_4_shot"]["episodes"] == 6
     assert report["ablations"].keys() == {"no_gate"}
     assert {"seed-0/lm", "seed-0/model", "seed-0/scores", "all"} <= report["seconds"].keys()
-    for name in ("graded-curve", "ablations", "prompt"):
+    for name in ("curves", "ablations", "prompt"):
         assert (tmp_path / f"proof/{name}.png").stat().st_size > 1000
     # What learned nothing keeps no promise, and the check says which.
     check = [sys.executable, "tools/few_shot/check.py", tmp_path / "proof/report.json"]

@@ -23,6 +23,9 @@ from few_shot.scoring import answer, require_same_inputs
 GRADED_WAYS, GRADED_SHOTS = 4, (1, 2, 4, 8, 16)
 """The graded curve has four names and so many examples of all classes together, each drawn at random, with noise."""
 GRADED_NOISE = 0.3
+BALANCED_WAYS, BALANCED_SHOTS = 2, (2, 4, 8, 16, 32)
+"""The balanced curve has two names and as many examples of each: nothing but more examples can make it rise."""
+BALANCED_NOISE = 0.5
 
 
 def main() -> int:
@@ -32,13 +35,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of splits and episodes")
     parser.add_argument("--split", default="test", help="test is looked at once; use validation for trials")
     parser.add_argument("--episodes", type=int, default=1000, help="of each setting")
-    parser.add_argument("--graded", action="store_true", help="also the graded curve, the longest part")
+    parser.add_argument(
+        "--curves", action="store_true", help="also accuracy over numbers of examples, the longest part"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.set_verbosity_error()
     for folder in options.models:
         began = time.process_time()
-        scores = evaluate(folder / "hf", options.seed, options.split, settings(options.graded), options.episodes)
+        scores = evaluate(folder / "hf", options.seed, options.split, settings(options.curves), options.episodes)
         scores |= {"split": options.split, "seconds": round(time.process_time() - began, 1)}
         (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
         told = {name: score["accuracy"] for name, score in scores["settings"].items()}
@@ -49,7 +54,7 @@ def main() -> int:
 Settings = dict[str, tuple[EpisodeRules, bool, bool]]
 
 
-def settings(with_graded: bool) -> Settings:
+def settings(with_curves: bool) -> Settings:
     """Name -> rules, whether digits are the held-out ones, whether images are blanked."""
     plain = {
         "zero_shot": (EpisodeRules(2, 0), False, False),
@@ -62,7 +67,11 @@ def settings(with_graded: bool) -> Settings:
         f"graded_{shots}": (EpisodeRules(GRADED_WAYS, shots, False, GRADED_NOISE), False, False)
         for shots in GRADED_SHOTS
     }
-    return plain | graded if with_graded else plain
+    balanced = {
+        f"balanced_{shots}": (EpisodeRules(BALANCED_WAYS, shots, noise=BALANCED_NOISE), False, False)
+        for shots in BALANCED_SHOTS
+    }
+    return plain | graded | balanced if with_curves else plain
 
 
 def evaluate(folder: Path, seed: int, split: str, asked: Settings, count: int) -> dict[str, Any]:

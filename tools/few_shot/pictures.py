@@ -1,6 +1,5 @@
 """The proof's three pictures: accuracy over shots, the ablations, and a prompt as the model sees it."""
 
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +15,31 @@ from few_shot.evaluate import GRADED_NOISE
 ABLATED = ("two_way_4_shot", "four_way_8_shot", "held_out_2way_4_shot")
 
 
-def draw_graded(report: dict[str, Any], path: Path) -> None:
-    """The graded curve with its interval, and each seed's own."""
-    curve = report["graded_curve"]
+def draw_curves(report: dict[str, Any], path: Path) -> None:
+    """Accuracy over examples with its interval, and each seed's own: the graded curve, the balanced one beside it."""
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4))
+    for axis, name, text in zip(axes, ("graded", "balanced"), ("drawn at random", "as many of each"), strict=True):
+        _draw_curve(axis, report[f"{name}_curve"], report["seeds"])
+        chance = report[f"{name}_curve"][0]["chance"]
+        axis.set_title(f"{round(1 / chance)} names, examples {text}, noise {report[f'{name}_noise']}", fontsize=10)
+    _save(figure, path)
+
+
+def _draw_curve(axis: Any, curve: list[dict[str, Any]], seeds: list[int]) -> None:
     shots = [point["shots"] for point in curve]
-    figure, axis = pyplot.subplots(figsize=(6, 4))
-    for number, seed in enumerate(report["seeds"]):
+    for number, seed in enumerate(seeds):
         axis.plot(shots, [point["per_seed"][number] for point in curve], linewidth=0.8, label=f"seed {seed}")
     ends = [[point["accuracy"] - point["interval"][0] for point in curve]]
     ends += [[point["interval"][1] - point["accuracy"] for point in curve]]
     axis.errorbar(
         shots, [point["accuracy"] for point in curve], ends, fmt="o-", color="black", capsize=4, label="all, 95 %"
     )
-    axis.plot(
-        shots,
-        [statistics.mean(point["where_told_per_seed"]) for point in curve],
-        "--",
-        color="gray",
-        label="where told",
-    )
+    axis.plot(shots, [point["told"] for point in curve], "--", color="gray", label="query's class among examples")
     axis.axhline(curve[0]["chance"], color="gray", linestyle=":", label="chance")
     axis.set_xscale("log", base=2)
     axis.set_xticks(shots, [str(count) for count in shots])
-    axis.set(xlabel="examples in the prompt", ylabel="accuracy", ylim=(0.0, 1.0))
-    axis.set_title(f"four names, digits with noise of deviation {report['graded_noise']}")
-    axis.legend()
-    _save(figure, path)
+    axis.set(xlabel="examples in the prompt", ylabel="accuracy", ylim=(0.0, 1.05))
+    axis.legend(fontsize=8)
 
 
 def draw_ablations(report: dict[str, Any], path: Path) -> None:

@@ -10,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from few_shot.evaluate import GRADED_NOISE, GRADED_SHOTS
+from few_shot.evaluate import BALANCED_NOISE, BALANCED_SHOTS, GRADED_NOISE, GRADED_SHOTS
 from few_shot.intervals import wilson
-from few_shot.pictures import draw_ablations, draw_graded, draw_prompt
+from few_shot.pictures import draw_ablations, draw_curves, draw_prompt
 from few_shot.variants import MODEL, PAPER
 
 PACKAGES = ("torch", "deepspeed", "transformers", "open_clip_torch", "scikit-learn")
@@ -40,17 +40,18 @@ def write_report(
     report["language_model"] = [read(root / f"seed-{seed}" / "lm" / "induction.json") for seed in seeds]
     report["vision_encoder"] = [read(root / f"seed-{seed}" / "clip" / "accuracy.json") for seed in seeds]
     figures = {variant: gather([one["settings"] for one in of_seeds]) for variant, of_seeds in scores.items()}
-    graded = [figures[MODEL].get(f"graded_{shots}") for shots in GRADED_SHOTS]
-    report |= {name: figure for name, figure in figures[MODEL].items() if not name.startswith("graded")}
-    report["graded_curve"] = [{"shots": shots, **figure} for shots, figure in zip(GRADED_SHOTS, graded, strict=True)]
-    report["graded_noise"] = GRADED_NOISE
+    report |= {name: figure for name, figure in figures[MODEL].items() if not name.startswith(("graded_", "balanced_"))}
+    curves = {"graded": (GRADED_SHOTS, GRADED_NOISE), "balanced": (BALANCED_SHOTS, BALANCED_NOISE)}
+    for name, (every, noise) in curves.items():
+        report[f"{name}_curve"] = [{"shots": shots, **figures[MODEL][f"{name}_{shots}"]} for shots in every]
+        report[f"{name}_noise"] = noise
     report["ablations"] = {
         variant: {"paper_overall": PAPER.get(variant), "seeds": list(some), **figures[variant]}
         for variant, some in models.items()
         if variant != MODEL
     }
     (root / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    draw_graded(report, root / "graded-curve.png")
+    draw_curves(report, root / "curves.png")
     draw_ablations(report, root / "ablations.png")
     draw_prompt(seeds[0], root / "prompt.png")
     told = {name: report[name]["median"] for name in ("zero_shot", "two_way_4_shot", "four_way_8_shot")}

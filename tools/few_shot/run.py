@@ -149,11 +149,11 @@ def train(scale: Scale, number: int, variant: str) -> tuple[Path, str, list[str]
 
 
 def evaluate(scale: Scale, number: int) -> tuple[Path, str, list[str]]:
-    """Ask all variants of a seed, the model itself also for the graded curve."""
+    """Ask all variants of a seed, the model itself also for its curves over numbers of examples."""
     seed = scale.root / f"seed-{number}"
     ablations = " ".join(f"{seed}/{variant}" for variant in scale.variants(number) if variant != MODEL)
     ask = f"python tools/few_shot/evaluate.py --seed {number} --split {scale.split} --episodes {scale.episodes}"
-    commands = [f"{ask} --graded {seed}/{MODEL}"]
+    commands = [f"{ask} --curves {seed}/{MODEL}"]
     if ablations:
         commands.append(f"{ask} {ablations}")
     return seed, "scores", commands
@@ -167,7 +167,7 @@ def main() -> int:
     parser.add_argument("--go-on", action="store_true", help="keep what jobs of the same commands have done before")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ablations", nargs="*", choices=ablations, default=ablations)
-    parser.add_argument("--ablated-seeds", type=int, nargs="*", help="for which to train them too; default: all")
+    parser.add_argument("--ablated-seeds", type=int, nargs="*", help="for which to train them too; default: the first")
     parser.add_argument("--split", default="test", help="test is looked at once; use validation for trials")
     parser.add_argument("--pages", type=int, default=2000, help="of each of the two datasets")
     parser.add_argument("--lm-steps", type=int, default=800)
@@ -177,7 +177,7 @@ def main() -> int:
     parser.add_argument("--any-lm", action="store_true", help="go on with language models that cannot copy, for tests")
     options = vars(parser.parse_args())
     seeds, ablated = tuple(options.pop("seeds")), options.pop("ablated_seeds")
-    of_ablations = seeds if ablated is None else tuple(ablated)
+    of_ablations = seeds[:1] if ablated is None else tuple(ablated)
     if not set(of_ablations) <= set(seeds):
         parser.error(f"--ablated-seeds {of_ablations}: expected some of --seeds {seeds}")
     models = {MODEL: seeds} | {name: of_ablations for name in options.pop("ablations") if of_ablations}
