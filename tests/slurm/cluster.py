@@ -22,7 +22,7 @@ ROOT = HERE.parents[1]
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "ip", "unshare", "nsenter", "setpriv", "mknod")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # For what takes seconds, on a machine with other work.
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 def why_not() -> str | None:

@@ -34,7 +34,8 @@ LAUNCHERS = {
 }
 AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # Open MPI wants to be sure
 # What the machine has to import and compute before the first step, beside other tests.
-PATIENCE = 400.0
+PATIENCE = 900.0
+pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 
 @pytest.fixture(scope="module")
