@@ -22,8 +22,9 @@ from .job import Job
 
 ZERO3 = ("--deepspeed_config", "ds_configs/zero3.json")
 STEPS, EVENT_STEPS = 4, 40
-# Of a collective; below the 120 s after which SLURM gives up a node that does not answer, here.
-TIMEOUT = 45
+# Of a collective; below the 300 s after which SLURM, here, gives up a node that does not answer. Building a model takes
+# 45 s on a machine that has ten times more to do than it can.
+TIMEOUT = 90
 LAUNCHERS = {
     "srun": "launchers/srun.sh",
     "srun-pmix": "SLURM_MPI_TYPE=pmix launchers/srun.sh",
