@@ -22,7 +22,7 @@ ROOT = HERE.parents[1]
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "ip", "unshare", "nsenter", "setpriv", "mknod")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # For what takes seconds, on a machine with other work.
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 def why_not() -> str | None:
@@ -107,7 +107,7 @@ class Cluster:
         return base | {"LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} | more
 
     def crash(self, node: str) -> None:
-        """Cut a node's power. SLURM is told at once; by itself it would notice after two minutes."""
+        """Cut a node's power. SLURM is told at once; by itself it would notice after five minutes."""
         self._kill(node)
         self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=crashed")
 

@@ -49,11 +49,11 @@ class Job:
 
         wait_until(there, f"step {step} of {self.path.name}", patience)
 
-    def end(self, state: str, code: int = 0, restarts: int = 0, patience: float = PATIENCE) -> dict[str, str]:
-        """Wait for the job's end and hold it against what is expected."""
+    def end(self, state: str, code: int | None = 0, restarts: int = 0, patience: float = PATIENCE) -> dict[str, str]:
+        """Wait for the job's end and hold it against what is expected; None is any code but 0."""
         job = self.slurm.wait_job(self.number, *ENDS, patience=patience)
-        found = (job["JobState"], job["ExitCode"].split(":")[0], job["Restarts"])
-        assert found == (state, str(code), str(restarts)), f"{found}\n{self.everything()}"
+        found = (job["JobState"], int(job["ExitCode"].split(":")[0]), int(job["Restarts"]))
+        assert found == (state, found[1] or 1 if code is None else code, restarts), f"{found}\n{self.everything()}"
         return job
 
     def assert_whole(self, steps: int) -> None:

@@ -21,7 +21,7 @@ from flamingo_ds.launching.launch import Launch
 from flamingo_ds.launching.rank_source import read_launch
 from flamingo_ds.launching.run_files import RunFiles
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 class Group:

@@ -109,15 +109,16 @@ def script(slurm: Cluster) -> Path:
     [
         ("#SBATCH --gpus-per-node=2", "#SBATCH --gpus-per-node=1", 2, "2 ranks on the 1 GPUs of a node"),
         ("--ntasks-per-node=2", "--ntasks=3", 2, "uneven nodes (2,1 ranks)"),
-        ("PREFLIGHT=()", "PREFLIGHT=(--nonsense)", 1, "preflight failed (exit code 2) and names no node"),
+        ("PREFLIGHT=()", "PREFLIGHT=(--nonsense)", 1, ") and names no node; see "),
         ("RUN_DIR=", "RUN_DRI=", 1, "RUN_DIR: unbound variable"),
-        ("flamingo_ds.train", "flamingo_ds.trian", 1, "failed at step 0, exit code 1"),
+        # No rank came so far as to say how it ended: srun may give the code of one that it ended itself.
+        ("flamingo_ds.train", "flamingo_ds.trian", None, "failed at step 0, exit code 1"),
         # srun returns 0 where it cannot open its output, and has started nothing.
         ('--output="$LOGS/%N', '--output="$LOGS/nowhere/%N', 1, "failed at step 0, exit code 1"),
         ("--kill-on-bad-exit=1", "--kill-on-bad-exit=1 --nonsense", 255, "failed at step 0, exit code 255"),
     ],
 )
-def test_a_script_edited_wrongly(slurm: Cluster, script: Path, old: str, new: str, code: int, said: str) -> None:
+def test_a_script_edited_wrongly(slurm: Cluster, script: Path, old: str, new: str, code: int | None, said: str) -> None:
     text = script.read_text()
     assert old in text
     edited = script.with_name("edited.sbatch")

@@ -22,8 +22,9 @@ from .job import Job
 
 ZERO3 = ("--deepspeed_config", "ds_configs/zero3.json")
 STEPS, EVENT_STEPS = 4, 40
-# Of a collective; below the 120 s after which SLURM gives up a node that does not answer, here.
-TIMEOUT = 45
+# Of a collective; below the 300 s after which SLURM, here, gives up a node that does not answer. Building a model takes
+# 45 s on a machine that has ten times more to do than it can.
+TIMEOUT = 90
 LAUNCHERS = {
     "srun": "launchers/srun.sh",
     "srun-pmix": "SLURM_MPI_TYPE=pmix launchers/srun.sh",
@@ -34,7 +35,8 @@ LAUNCHERS = {
 }
 AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # Open MPI wants to be sure
 # What the machine has to import and compute before the first step, beside other tests.
-PATIENCE = 400.0
+PATIENCE = 900.0
+pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from .job import Job
 
 
 def goes_on(slurm: Cluster, job: Job) -> None:
-    ended = slurm.wait_job(job.number, "COMPLETED", "FAILED", "TIMEOUT", patience=400)
+    ended = slurm.wait_job(job.number, "COMPLETED", "FAILED", "TIMEOUT")
     assert ended["JobState"] == "COMPLETED", job.everything()
     assert int(ended["Restarts"]) >= 1
     job.assert_whole(STEPS_OVER_THE_LIMIT)
