@@ -170,7 +170,7 @@ def main() -> int:
     parser.add_argument("--ablated-seeds", type=int, nargs="*", help="for which to train them too; default: the first")
     parser.add_argument("--split", default="test", help="test is looked at once; use validation for trials")
     parser.add_argument("--pages", type=int, default=2000, help="of each of the two datasets")
-    parser.add_argument("--lm-steps", type=int, default=800)
+    parser.add_argument("--lm-steps", type=int, default=1100)
     parser.add_argument("--vision-steps", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=250, help="of training")
     parser.add_argument("--episodes", type=int, default=1000, help="of each setting")

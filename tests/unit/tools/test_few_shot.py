@@ -20,6 +20,9 @@ from few_shot.names import SYLLABLES, build_tokenizer, invent_names, is_held_bac
 from few_shot.report import gather
 from few_shot.scoring import pixels_of, prompt_of
 from few_shot.train_language_model import PER_PAIR, Texts
+from few_shot.variants import VARIANTS
+
+from flamingo_ds.config import load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +167,13 @@ def test_the_language_model_is_asked_only_for_what_its_text_told(for_evaluation)
             assert label == [-100, *(name if key in told else [-100, -100]), -100]
             assert told.setdefault(key, name) == name
         assert len({tuple(name) for name in told.values()}) == len(told)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_a_recipe_that_differs_from_the_model(name):
+    recipe = load_recipe("few-shot", [key.format(seed="runs/few-shot/seed-0") for key in VARIANTS[name]])
+    assert (recipe == load_recipe("few-shot", [])) == (name == "model")
+    assert recipe.train.max_steps == 250
 
 
 def test_wilson_s_interval():
