@@ -1,8 +1,8 @@
 """Recipes and DeepSpeed configurations: read, merged, checked. Nothing here imports torch."""
 
-from .batches import BatchPlan, plan_batches
+from ..errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_HALTED, EXIT_STOPPED, ConfigError
+from .batches import BatchPlan, plan_batches, plan_probe
 from .deepspeed import DeepSpeedSettings, load_deepspeed_settings
-from .errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError
 from .load import load_recipe, to_yaml
 from .schema import DataConfig, DatasetConfig, ModelConfig, RunConfig
 
@@ -10,6 +10,7 @@ __all__ = [
     "EXIT_BAD_INPUT",
     "EXIT_DONE",
     "EXIT_FAILED",
+    "EXIT_HALTED",
     "EXIT_STOPPED",
     "BatchPlan",
     "ConfigError",
@@ -21,5 +22,6 @@ __all__ = [
     "load_deepspeed_settings",
     "load_recipe",
     "plan_batches",
+    "plan_probe",
     "to_yaml",
 ]

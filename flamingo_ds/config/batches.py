@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from .errors import ConfigError
-from .schema import RunConfig
+from ..errors import ConfigError
+from .schema import DatasetConfig, RunConfig
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,23 @@ def plan_batches(config: RunConfig, replicas: int) -> list[BatchPlan]:
     Raises:
         ConfigError: something does not divide.
     """
+    return _plans("data.datasets", config.data.datasets, config, replicas)
+
+
+def plan_probe(config: RunConfig, replicas: int) -> list[BatchPlan]:
+    """The same of each of the probe's datasets, of which a probe takes ``probe.batches`` batches; none without probes.
+
+    Raises:
+        ConfigError: something does not divide.
+    """
+    return _plans("probe.datasets", config.probe.datasets, config, replicas) if config.probe.every else []
+
+
+def _plans(key_of_all: str, datasets: dict[str, DatasetConfig], config: RunConfig, replicas: int) -> list[BatchPlan]:
     plans = []
     ranks = "ranks" if config.parallel.pipeline_stages == 1 else "replicas"
-    for name, dataset in config.data.datasets.items():
-        key = f"data.datasets.{name}"
+    for name, dataset in datasets.items():
+        key = f"{key_of_all}.{name}"
         if dataset.batch_size % replicas:
             raise ConfigError(f"{key}.batch_size", dataset.batch_size, f"a multiple of the {replicas} {ranks}")
         share = dataset.batch_size // replicas

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigError
 from .batches import plan_batches
-from .errors import ConfigError
 from .schema import Precision, RunConfig
 
 AUTO = "auto"

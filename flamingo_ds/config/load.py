@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from .errors import ConfigError
+from ..errors import ConfigError
 from .schema import RunConfig
 from .typecheck import COMMAND_LINE, check_types
 from .validate import validate
@@ -92,12 +92,13 @@ def _overrides(overrides: Sequence[str]) -> DictConfig:
 
 
 def _take_out_datasets(recipe: DictConfig, overrides: DictConfig) -> None:
-    """``data.datasets.NAME=null`` on the command line: a run without this dataset of the recipe."""
-    given, known = (OmegaConf.select(content, "data.datasets") or {} for content in (overrides, recipe))
-    for name in [name for name in given if given[name] is None]:
-        if name not in known:
-            raise ConfigError(f"data.datasets.{name}", None, f"a dataset of the recipe: {', '.join(map(str, known))}")
-        del given[name], known[name]
+    """``data.datasets.NAME=null`` on the command line: a run without this dataset of the recipe; as in ``probe``."""
+    for key in ("data.datasets", "probe.datasets"):
+        given, known = (OmegaConf.select(content, key) or {} for content in (overrides, recipe))
+        for name in [name for name in given if given[name] is None]:
+            if name not in known:
+                raise ConfigError(f"{key}.{name}", None, f"a dataset of the recipe: {', '.join(map(str, known))}")
+            del given[name], known[name]
 
 
 def _checked(content: DictConfig, origin: str) -> DictConfig:

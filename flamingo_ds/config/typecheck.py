@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from omegaconf import MISSING, BooleanNode, EnumNode, FloatNode, IntegerNode, StringNode
 from omegaconf.errors import ValidationError
 
-from .errors import ConfigError
+from ..errors import ConfigError
 from .schema import RunConfig
 
 # OmegaConf's own conversions decide what fits (a text "3" is an integer); only the words are ours.

@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from .errors import ConfigError
-from .schema import DatasetConfig
+from ..errors import ConfigError
+from .schema import DatasetConfig, SampleFormat
 
 POSITIVE = (
     "model.resampler.depth",
@@ -21,6 +21,8 @@ POSITIVE = (
     "model.gated_cross_attention.head_width",
     "model.gated_cross_attention.feed_forward_multiplier",
     "parallel.pipeline_stages",
+    "parallel.timeout_s",
+    "probe.batches",
     "data.stall_s",
     "train.max_steps",
     "train.save_every",
@@ -41,6 +43,7 @@ AT_LEAST_ZERO = (
     "train.optimizer.weight_decay",
     "train.schedule.warmup_steps",
     "parallel.watchdog_s",
+    "probe.every",
 )
 POSITIVE_OF_DATASET = (
     "batch_size",
@@ -92,7 +95,8 @@ def validate(recipe: DictConfig) -> None:
         expected = "false without pipeline stages; ZeRO stage 3 shards frozen weights there (ds_configs/zero3.json)"
         raise ConfigError("parallel.shard_frozen", True, expected)
     _ablations(recipe)
-    _datasets(recipe)
+    _data(recipe)
+    _probe(recipe)
 
 
 def _ablations(recipe: DictConfig) -> None:
@@ -120,23 +124,30 @@ def checkpoint_interval(setting: str) -> int:
     raise ConfigError("parallel.activation_checkpointing", setting, "off, block, or an integer of at least 1")
 
 
-def _datasets(recipe: DictConfig) -> None:
+def _data(recipe: DictConfig) -> None:
     if not recipe.data.datasets:
         raise ConfigError("data.datasets", {}, "at least one dataset")
-    for name in recipe.data.datasets:
+    _datasets(recipe, "data.datasets")
+    for index, steps in enumerate(recipe.data.skip):
+        if len(steps) != 2 or not 1 <= steps[0] <= steps[1]:
+            expected = "[FIRST, LAST] with 1 <= FIRST <= LAST, data steps to pass over"
+            raise ConfigError(f"data.skip[{index}]", list(steps), expected)
+
+
+def _datasets(recipe: DictConfig, key_of_all: str) -> None:
+    for name in OmegaConf.select(recipe, key_of_all):
         if not re.fullmatch(r"[\w-]+", name):
-            raise ConfigError("data.datasets", name, "names of letters, digits, - and _")
-        prefix = f"data.datasets.{name}"
+            raise ConfigError(key_of_all, name, "names of letters, digits, - and _")
+        prefix = f"{key_of_all}.{name}"
         for key in POSITIVE_OF_DATASET:
             _number(recipe, f"{prefix}.{key}", minimum=0, strictly=True)
         _number(recipe, f"{prefix}.max_tokens", minimum=1, strictly=True)
         _number(recipe, f"{prefix}.weight", minimum=0, strictly=True)
-        _rules(recipe, name, prefix)
-    _skipped(recipe)
+        _rules(recipe, prefix)
 
 
-def _rules(recipe: DictConfig, name: str, prefix: str) -> None:
-    dataset = recipe.data.datasets[name]
+def _rules(recipe: DictConfig, prefix: str) -> None:
+    dataset = OmegaConf.select(recipe, prefix)
     for key in AT_LEAST_ZERO_OF_DATASET:
         _number(recipe, f"{prefix}.{key}", minimum=0, strictly=False)
     _number(recipe, f"{prefix}.max_image_aspect", minimum=1, strictly=False)
@@ -156,11 +167,29 @@ def _rules(recipe: DictConfig, name: str, prefix: str) -> None:
         raise ConfigError(f"{prefix}.p_next", dataset.p_next, f"0 where model.media_rule is {rule}")
 
 
-def _skipped(recipe: DictConfig) -> None:
-    for index, steps in enumerate(recipe.data.skip):
-        if len(steps) != 2 or not 1 <= steps[0] <= steps[1]:
-            expected = "[FIRST, LAST] with 1 <= FIRST <= LAST, data steps to pass over"
-            raise ConfigError(f"data.skip[{index}]", list(steps), expected)
+def _probe(recipe: DictConfig) -> None:
+    probe, defaults = recipe.probe, DatasetConfig()
+    if probe.every and not probe.datasets:
+        raise ConfigError("probe.datasets", {}, "at least one dataset of validation shards; or probe.every=0")
+    _datasets(recipe, "probe.datasets")
+    for name, dataset in probe.datasets.items():
+        for key in ("weight", "pack"):
+            if dataset[key] != getattr(defaults, key):
+                expected = "this key left out: a probe measures single sequences, each dataset for itself"
+                raise ConfigError(f"probe.datasets.{name}.{key}", dataset[key], expected)
+        if (sequences := probe.batches * dataset.batch_size) < 2:
+            expected = "at least 2 sequences a probe, so that images can be shuffled"
+            raise ConfigError(f"probe.datasets.{name}.batch_size", dataset.batch_size, expected)
+        for shots in probe.shots:
+            if not 0 <= shots < sequences:
+                expected = f"numbers from 0 to {sequences - 1}: a probe of {name} has {sequences} sequences"
+                raise ConfigError("probe.shots", list(probe.shots), expected)
+    pairs = [name for name, dataset in probe.datasets.items() if dataset.format is not SampleFormat.interleaved]
+    if probe.shots and not pairs:
+        expected = "a dataset of pairs (image_text or video_text) among probe.datasets: examples are made of pairs"
+        raise ConfigError("probe.shots", list(probe.shots), expected)
+    if len(set(probe.shots)) != len(probe.shots):
+        raise ConfigError("probe.shots", list(probe.shots), "different numbers")
 
 
 def _number(recipe: DictConfig, key: str, minimum: float, strictly: bool) -> None:

@@ -45,20 +45,26 @@ class SampleStream:
         while True:
             segments = self.order.segments(position, self.rank, self.world_size)
             found = position.dealt is not None or position.shard > 0 or position.samples > 0
-            while position.shard < len(segments):
-                segment = segments[position.shard]
-                errors: list[BadSample] = []
-                for sample in itertools.islice(self._shuffled(segment, errors), segment.skip + position.samples, None):
-                    position = replace(position, samples=position.samples + 1)
-                    found = True
-                    yield sample, position
-                position = replace(position, shard=position.shard + 1, samples=0)
-                for error in errors:
-                    yield RawSample(self.shards[segment.shard], "", bad=error), position
+            for sample, behind in self.read_epoch(position):
+                found |= bool(sample.key)
+                yield sample, behind
             if not found:
                 path = self.shards[segments[0].shard]
                 raise RuntimeError(f"no sample in any of {len(segments)} shards, such as {path}")
             position = StreamPosition(epoch=position.epoch + 1)
+
+    def read_epoch(self, position: StreamPosition) -> Iterator[tuple[RawSample, StreamPosition]]:
+        """From a position to the end of its epoch."""
+        segments = self.order.segments(position, self.rank, self.world_size)
+        while position.shard < len(segments):
+            segment = segments[position.shard]
+            errors: list[BadSample] = []
+            for sample in itertools.islice(self._shuffled(segment, errors), segment.skip + position.samples, None):
+                position = replace(position, samples=position.samples + 1)
+                yield sample, position
+            position = replace(position, shard=position.shard + 1, samples=0)
+            for error in errors:
+                yield RawSample(self.shards[segment.shard], "", bad=error), position
 
     def _shuffled(self, segment: Segment, errors: list[BadSample]) -> Iterator[RawSample]:
         """The samples of a segment, ``skip`` included, shuffled in blocks: a block needs no state beyond its number."""

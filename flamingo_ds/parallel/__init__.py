@@ -1,7 +1,9 @@
 """How a finished model is laid out over ranks, from outside; the only place beside checkpoint/ that knows DeepSpeed."""
 
-from .engine import StepResult, TrainEngine
-from .launch import Launch, init_distributed, read_launch, shutdown
+from ..launching.launch import Launch
+from ..launching.rank_source import read_launch
+from .engine import Doing, StepResult, TrainEngine
+from .launch import init_distributed, shutdown
 from .materialize import Filler, ReadWeight, parameters_on_meta
 from .plan import ParallelPlan, build_engine, count_memory, describe_stages, plan_layout
 from .planning import Batches, BatchShape
@@ -12,6 +14,7 @@ from .watchdog import Watchdog
 __all__ = [
     "BatchShape",
     "Batches",
+    "Doing",
     "Filler",
     "Launch",
     "ParallelPlan",

@@ -75,6 +75,14 @@ class TrainEngine(Protocol):
         """
         ...
 
+    def eval_loss(self, batches: Sequence[FlamingoBatch]) -> float:
+        """Mean cross-entropy over the predicted tokens of all ranks' micro-batches, in eval mode; equal on all ranks.
+
+        All ranks give as many micro-batches, those that read nothing empty ones. Nothing that training goes on with
+        changes: no weight, no gradient, no random state.
+        """
+        ...
+
     def logits(self, batch: FlamingoBatch) -> torch.Tensor:
         """(B, L, V) in eval mode, on this rank's batch, on the CPU."""
         ...

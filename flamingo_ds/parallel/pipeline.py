@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from .engine import Doing, StepResult, WeightedBatch
 from .fp32_state import get_full_state, set_full_state, set_optimizer_step
 from .stage import FlamingoStage
 from .topology import Topology
-from .wrap import count_over_ranks, gate_name, quiet, set_learning_rate, training_dtype, wrap
+from .wrap import count_over_ranks, gate_name, mean_over_ranks, quiet, set_learning_rate, training_dtype, wrap
 
 
 class StageModule(PipelineModule):
@@ -115,22 +116,23 @@ class PipelineEngine:
         losses = dict(zip(losses, summed.tolist(), strict=True))
         return StepResult.of(micro_batches, losses, float(self.engine.get_global_grad_norm()), counters)
 
+    def eval_loss(self, batches: Sequence[FlamingoBatch]) -> float:
+        """See :meth:`TrainEngine.eval_loss`."""
+        self.doing(f"evaluation, pipeline of {len(batches)}")
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for summed in self._forward(batches):
+            total += summed
+        self.doing("evaluation, summing losses")
+        return mean_over_ranks(total, batches, self.device)
+
     def logits(self, batch: FlamingoBatch) -> torch.Tensor:
         """(B, L, V) on the first stage, of the batch that it is given; nothing on the others."""
         topology = self.topology
-        self.engine.total_loss = None  # it would be added to the logits
-        inputs = batch.to(self.device, self.dtype)
-        _, logits = self.engine.eval_batch(
-            iter([(tuple(inputs.tensors().values()), torch.zeros(()))]),
-            return_logits=True,
-            compute_loss=False,
-            reduce_output=None,
-            bcast_loss=False,
-            num_micro_batches=1,
-        )
+        outputs = self._forward([replace(batch, labels=batch.labels[:0])])
         first = topology.data_rank
         last = first + topology.data_ranks * (topology.stages - 1)
         if topology.is_last:
+            (logits,) = outputs
             dist.send(torch.tensor(logits.shape, device=self.device), first)
             dist.send(logits.contiguous(), first)
         elif topology.is_first:
@@ -172,6 +174,19 @@ class PipelineEngine:
         set_optimizer_step(self.engine, step)
         for name, parameter in itertools.chain(self.trainable.items(), self._second_copies()):
             set_full_state(self.engine, parameter, state[name])
+
+    def _forward(self, batches: Sequence[FlamingoBatch]) -> list[torch.Tensor]:
+        """Micro-batches through all stages in eval mode: what the last stage makes of each, on that stage alone."""
+        self.engine.total_loss = None  # what is left of training would be added to
+        inputs = (batch.to(self.device, self.dtype).tensors() for batch in batches)
+        outputs = self.engine.eval_batch(
+            iter([(tuple(tensors.values()), torch.zeros(())) for tensors in inputs]),
+            compute_loss=False,
+            reduce_output=None,
+            bcast_loss=False,
+            num_micro_batches=len(batches),
+        )
+        return outputs or []
 
     def _second_copies(self) -> Iterator[tuple[str, nn.Parameter]]:
         if self.topology.is_last:

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from torch.distributed import PrefixStore, Store, TCPStore
 
-from .launch import Launch
+from ..launching.launch import Launch
 from .stall_report import Place, Sighting
 
 PREFIX = "flamingo_ds/watchdog"
@@ -53,12 +53,20 @@ class RankBoard:
         rank, world_size: this process's place among the others.
         beat_s: seconds between posts.
         own: place of this rank and the seconds since it came there.
+        node: that this rank is on.
     """
 
     def __init__(
-        self, store: Store, rank: int, world_size: int, beat_s: float, own: Callable[[], tuple[Place, float]]
+        self,
+        store: Store,
+        rank: int,
+        world_size: int,
+        beat_s: float,
+        own: Callable[[], tuple[Place, float]],
+        node: str = "",
     ) -> None:
         self.store, self.rank, self.world_size, self.beat_s, self.own = store, rank, world_size, beat_s, own
+        self.node = node
         self.error: str | None = None
         # What to answer to; or how the rank ended, which is the last post.
         self._requests: queue.Queue[queue.Queue[dict[int, Sighting]] | str] = queue.Queue()
@@ -108,7 +116,7 @@ class RankBoard:
     def post(self, ended: str | None = None) -> None:
         """Tell where this rank is, or how it ended."""
         place, waited = self.own()
-        self.store.set(str(self.rank), json.dumps([*place, round(waited, 1), round(time.time(), 1), ended]))
+        self.store.set(str(self.rank), json.dumps([*place, round(waited, 1), round(time.time(), 1), ended, self.node]))
 
     def _read(self) -> dict[int, Sighting]:
         others = [str(rank) for rank in range(self.world_size) if rank != self.rank]
@@ -117,6 +125,6 @@ class RankBoard:
             others = [key for key in others if self.store.check([key])]
         seen = {}
         for key, value in zip(others, self.store.multi_get(others) if others else [], strict=True):
-            *place, waited, posted, ended = json.loads(value)
-            seen[int(key)] = Sighting(Place(*place), waited, max(0.0, time.time() - posted), ended)
+            *place, waited, posted, ended, node = json.loads(value)
+            seen[int(key)] = Sighting(Place(*place), waited, max(0.0, time.time() - posted), ended, node)
         return seen

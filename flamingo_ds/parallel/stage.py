@@ -145,8 +145,9 @@ class FlamingoStage(nn.Module):
 
     What crosses to the next stage is one floating tensor, hidden states (B, L, H) and as long as gated blocks are to
     come the latents (B, T, R, D), flattened, one behind the other; and the text (3, B, L): attention mask, media ids,
-    labels. One tensor, because DeepSpeed walks a stage's graph backwards once for each floating tensor that left it,
-    and because every tensor that crosses must get a gradient, which latents that nobody looks at would not.
+    labels, or (2, B, L) without labels where logits are wanted. One tensor, because DeepSpeed walks a stage's graph
+    backwards once for each floating tensor that left it, and because every tensor that crosses must get a gradient,
+    which latents that nobody looks at would not.
 
     Args:
         model: whole; it is pruned in place.
@@ -197,20 +198,20 @@ class FlamingoStage(nn.Module):
 
         Args:
             inputs: on the first stage the tensors of a :class:`~flamingo_ds.batch.FlamingoBatch`, in the order of its
-                fields; elsewhere what the stage before gave.
+                fields, where labels without a row ask for logits; elsewhere what the stage before gave.
 
         Returns:
-            What crosses to the next stage; on the last one in training () the summed cross-entropy over the labels,
-            else (B, L, V) logits.
+            What crosses to the next stage; on the last one () the summed cross-entropy over the labels, or (B, L, V)
+            logits.
         """
         hidden, media, text = self._start(*inputs) if self.is_first else self._unpack(*inputs)
-        attention_mask, media_ids, labels = text
-        wants_loss = self.is_last and self.training
+        attention_mask, media_ids, *labels = text
+        wants_loss = self.is_last and bool(labels)
         outputs = self.model.decode(
             hidden,
             media,
             media_ids,
-            labels if wants_loss else None,
+            labels[0] if wants_loss else None,
             num_items_in_batch=1,
             return_logits=not wants_loss,
             attention_mask=attention_mask,
@@ -240,7 +241,8 @@ class FlamingoStage(nn.Module):
         media = model.encode_media(pixel_values, num_images, num_frames)
         first_id = model.config.first_new_token_id
         hidden = embed(model.language_model, model.new_token_embedding, input_ids, first_id)
-        return hidden, media, torch.stack([attention_mask, media_ids, labels])
+        text = [attention_mask, media_ids, labels] if len(labels) else [attention_mask, media_ids]
+        return hidden, media, torch.stack(text)
 
     def _unpack(
         self, crossed: torch.Tensor, text: torch.Tensor

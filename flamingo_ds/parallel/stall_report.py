@@ -31,6 +31,8 @@ class Sighting(NamedTuple):
     """Seconds since then, if the clocks of the machines agree."""
     ended: str | None
     """How it ended, if it did."""
+    node: str = ""
+    """The machine that it is on."""
 
 
 def describe_stall(
@@ -70,6 +72,43 @@ def describe_stall(
     if same:
         parts.append(f"so have all {world_size} ranks" if same == world_size - 1 else f"so have {same} others")
     return "; ".join(parts)
+
+
+def describe_missing(
+    rank: int, place: Place, others: Mapping[int, Sighting] | str, world_size: int, silent_after: float
+) -> str:
+    """Which ranks did not come to a place in time, with their nodes, for the end of a run.
+
+    Those that are silent, behind or were never heard of; only if there are none, those that ended.
+
+    Args:
+        rank, place: who waited where.
+        others, world_size, silent_after: see :func:`describe_stall`.
+    """
+    if isinstance(others, str):
+        return (
+            f"rank 0, by all signs, whose node serves their store: {others}"
+            if rank
+            else f"nobody can tell which: {others}"
+        )
+    missing = dict.fromkeys(sorted(set(range(world_size)) - set(others) - {rank}), "never heard of")
+    ended = {}
+    for other, seen in sorted(others.items()):
+        if seen.ended is not None:
+            ended[other] = f"ended ({seen.ended})"
+        elif seen.age > silent_after:
+            missing[other] = f"not heard of for {seen.age:.0f} s, last {seen.place}"
+        elif seen.place[:2] < place[:2]:
+            missing[other] = str(seen.place)
+    missing = missing or ended
+    if not missing:
+        return "all were heard of and are here, so the network between them is to blame"
+    names = [
+        f"rank {other}{f' on {others[other].node}' if other in others and others[other].node else ''} {why}"
+        for other, why in sorted(missing.items())[:MAX_RUNS]
+    ]
+    more = [f"and {len(missing) - MAX_RUNS} more"] if len(missing) > MAX_RUNS else []
+    return "; ".join([*names, *more])
 
 
 def name_ranks(ranks: Iterable[int]) -> str:

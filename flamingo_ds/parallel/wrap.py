@@ -11,6 +11,7 @@ import torch.distributed as dist
 from deepspeed.utils import groups
 from torch import nn
 
+from ..batch import FlamingoBatch
 from ..config import DeepSpeedSettings
 from .engine import WeightedBatch
 from .fp32_state import start_optimizer_state
@@ -62,6 +63,16 @@ def count_over_ranks(
         dict(zip(targets, summed[: len(targets)], strict=True)),
         dict(zip(counters, summed[len(targets) :], strict=True)),
     )
+
+
+def mean_over_ranks(summed_loss: torch.Tensor, batches: Iterable[FlamingoBatch], device: torch.device) -> float:
+    """The ranks' summed losses by the number of tokens that their micro-batches predict, in one reduction."""
+    total = torch.tensor(
+        [float(summed_loss), sum(batch.num_targets() for batch in batches)], dtype=torch.float64, device=device
+    )
+    dist.all_reduce(total)
+    loss, targets = total.tolist()
+    return float(loss / max(targets, 1.0))
 
 
 def gate_name(parameter: str) -> str:

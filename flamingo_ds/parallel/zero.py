@@ -13,7 +13,7 @@ from ..config import DeepSpeedSettings
 from ..model.tanh_gate import TanhGate
 from .engine import Doing, StepResult, WeightedBatch
 from .fp32_state import get_full_state, set_full_state, set_optimizer_step
-from .wrap import count_over_ranks, gate_name, set_learning_rate, training_dtype, wrap
+from .wrap import count_over_ranks, gate_name, mean_over_ranks, set_learning_rate, training_dtype, wrap
 
 
 class ZeroEngine:
@@ -67,6 +67,18 @@ class ZeroEngine:
         dist.all_reduce(means)
         losses = dict(zip(sums, means.tolist(), strict=True))
         return StepResult.of(micro_batches, losses, grad_norm, counters)
+
+    @torch.no_grad()
+    def eval_loss(self, batches: Sequence[FlamingoBatch]) -> float:
+        """See :meth:`TrainEngine.eval_loss`."""
+        self.engine.eval()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for number, batch in enumerate(batches, 1):
+            self.doing(f"evaluation, forward {number} of {len(batches)}")
+            inputs = batch.to(self.device, self.dtype).tensors()
+            total += self.engine(**inputs, num_items_in_batch=1, return_logits=False).loss
+        self.doing("evaluation, summing losses")
+        return mean_over_ranks(total, batches, self.device)
 
     @torch.no_grad()
     def logits(self, batch: FlamingoBatch) -> torch.Tensor:

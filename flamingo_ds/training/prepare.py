@@ -9,10 +9,10 @@ from ..checkpoint.initial_weights import InitialWeights, require_fit
 from ..checkpoint.pretrained import TokenIds, build_processor, describe_model, skeleton
 from ..checkpoint.same_model import require_same_model
 from ..checkpoint.store import Checkpoint, find_checkpoint
-from ..config import BatchPlan, ConfigError, DeepSpeedSettings, RunConfig, load_recipe
+from ..config import BatchPlan, ConfigError, DeepSpeedSettings, RunConfig, load_recipe, plan_probe
 from ..config.schema import SampleFormat
 from ..config.validate import checkpoint_interval
-from ..data import MixtureOutline, Place, Tokens, build_mixture
+from ..data import MixtureOutline, Place, ProbeOutline, Tokens, build_mixture, build_probe, outline_probe
 from ..data.image_transform import ImageTransform
 from ..data.tokenizer_check import check_tokenizer
 from ..model import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
@@ -52,6 +52,7 @@ class Prepared:
         initial: the model's weights at the start, read when they are asked for.
         layout: over the ranks.
         mixture: of data, at its position.
+        probe: validation data to measure on; none if nothing is to be measured.
         checkpoint: to go on from.
         notes: what the user may not have meant, a line each.
     """
@@ -62,6 +63,7 @@ class Prepared:
     initial: InitialWeights
     layout: ParallelPlan
     mixture: MixtureOutline
+    probe: list[ProbeOutline]
     checkpoint: Checkpoint | None
     notes: list[str]
 
@@ -81,6 +83,7 @@ def prepare(plan: RunPlan) -> Prepared:
     _check_lengths(plan.config, config)
     check_tokenizer(processor.tokenizer, processor.image_token, EOC_TOKEN)
     mixture = _mixture(plan, processor, run)
+    probe = _probe(plan, processor, config)
     if checkpoint is not None:
         require_same_model(checkpoint.path, config)
         _go_on_with_data(mixture, checkpoint)
@@ -99,8 +102,8 @@ def prepare(plan: RunPlan) -> Prepared:
         checkpoint_every=checkpoint_interval(parallel.activation_checkpointing),
     )
     initial = InitialWeights(model, plan.config.model, plan.config.seed)
-    notes = [*_notes(plan.config, checkpoint), *mixture.notes()]
-    return Prepared(processor, model, report, initial, layout, mixture, checkpoint, notes)
+    notes = [*_notes(plan.config, checkpoint), *mixture.notes(), *(note for part in probe for note in part.notes())]
+    return Prepared(processor, model, report, initial, layout, mixture, probe, checkpoint, notes)
 
 
 def batch_shapes(plan: RunPlan, processor: FlamingoProcessor) -> Batches:
@@ -116,13 +119,14 @@ def batch_shapes(plan: RunPlan, processor: FlamingoProcessor) -> Batches:
 
 
 def _check_lengths(recipe: RunConfig, model: FlamingoConfig) -> None:
-    for name, dataset in recipe.data.datasets.items():
-        if model.context_length is not None and dataset.max_tokens > model.context_length:
-            raise ConfigError(
-                f"data.datasets.{name}.max_tokens",
-                dataset.max_tokens,
-                f"at most {model.context_length}, the language model's context",
-            )
+    for key, datasets in (("data", recipe.data.datasets), ("probe", recipe.probe.datasets)):
+        for name, dataset in datasets.items():
+            if model.context_length is not None and dataset.max_tokens > model.context_length:
+                raise ConfigError(
+                    f"{key}.datasets.{name}.max_tokens",
+                    dataset.max_tokens,
+                    f"at most {model.context_length}, the language model's context",
+                )
 
 
 def _mixture(plan: RunPlan, processor: FlamingoProcessor, run: RunFolder) -> MixtureOutline:
@@ -130,13 +134,28 @@ def _mixture(plan: RunPlan, processor: FlamingoProcessor, run: RunFolder) -> Mix
     if not plan.topology.is_first:
         weights = [dataset.weight for dataset in plan.config.data.datasets.values()]
         return MixtureOutline(plan.batches, weights)
-    return build_mixture(
-        plan.config,
-        plan.batches,
+    return build_mixture(plan.config, plan.batches, *_reading(plan, processor), run.bad_samples)
+
+
+def _probe(plan: RunPlan, processor: FlamingoProcessor, model: FlamingoConfig) -> list[ProbeOutline]:
+    """The same of the probe's datasets."""
+    batches = plan_probe(plan.config, plan.topology.data_ranks)
+    if not plan.topology.is_first:
+        return outline_probe(plan.config, batches)
+    probe = build_probe(plan.config, batches, *_reading(plan, processor))
+    longest = max((part.longest for part in probe), default=0)
+    if model.context_length is not None and longest > model.context_length:
+        expected = f"at most {model.context_length} tokens, the language model's context; the longest has {longest}"
+        raise ConfigError("probe.shots", plan.config.probe.shots, expected)
+    return probe
+
+
+def _reading(plan: RunPlan, processor: FlamingoProcessor) -> tuple[Tokens, ImageTransform, Place]:
+    """What turns samples into sequences, and whose share of them."""
+    return (
         Tokens(processor.tokenizer, processor.image_token_id, processor.eoc_token_id),
         ImageTransform.of(processor.image_processor, plan.config.model.vision_encoder.fit),
         Place(plan.topology.data_rank, plan.topology.data_ranks),
-        run.bad_samples,
     )
 
 

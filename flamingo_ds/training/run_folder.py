@@ -7,7 +7,7 @@ RUN_DIR/
   metrics.jsonl       one line a step
   tensorboard/        the same as curves
   bad_samples.jsonl   one line for each sample that was passed over
-  logs/rank-0000.log  one file a rank
+  logs/               one file a rank, and how each ended: see launching/run_files.py, also for finished and stop
   checkpoints/        step-00000100/ ..., latest
 """
 
@@ -26,6 +26,8 @@ import torch
 
 from ..checkpoint.files import replace_text
 from ..config import ConfigError, DeepSpeedSettings, RunConfig, to_yaml
+from ..launching.launch import Launch
+from ..launching.run_files import Job, RunFiles
 
 LOGGER = logging.getLogger("flamingo_ds")
 PACKAGES = ("flamingo_ds", "torch", "deepspeed", "transformers", "open_clip_torch", "webdataset")
@@ -71,7 +73,7 @@ class RunFolder:
         if not os.access(self.path, os.W_OK):
             raise ConfigError("run_dir", str(self.path), "a folder that can be written to")
 
-    def describe(self, config: RunConfig, settings: DeepSpeedSettings, world_size: int) -> None:
+    def describe(self, config: RunConfig, settings: DeepSpeedSettings, launch: Launch) -> None:
         """Write down what is run, by what code, on what; a resumed run adds its start to the earlier ones."""
         replace_text(self.path / "config.yaml", to_yaml(config))
         replace_text(self.path / "deepspeed.json", json.dumps(settings.content, indent=2) + "\n")
@@ -82,7 +84,9 @@ class RunFolder:
             {
                 "command": sys.argv,
                 "revision": code_revision(),
-                "ranks": world_size,
+                "ranks": launch.world_size,
+                "ranks_from": launch.source,
+                "job": Job.of(os.environ).number,
                 "device": device,
                 "python": platform.python_version(),
                 "packages": {name: version(name) for name in PACKAGES},
@@ -90,9 +94,16 @@ class RunFolder:
         )
         replace_text(path, json.dumps(starts, indent=2) + "\n")
 
-    def log_to_file(self, rank: int) -> None:
-        """Send the package's log of this rank to ``logs/rank-NNNN.log``."""
-        handler = logging.FileHandler(self.path / "logs" / f"rank-{rank:04d}.log", encoding="utf-8")
+    @property
+    def files(self) -> RunFiles:
+        """What others than the training read and write as well."""
+        return RunFiles(self.path)
+
+    def log_to_file(self, rank: int, job: Job) -> None:
+        """Send the package's log to this rank's file, behind what is there."""
+        path = self.files.log(rank, job)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         LOGGER.addHandler(handler)
         LOGGER.propagate = False
@@ -100,8 +111,14 @@ class RunFolder:
 
 
 def code_revision() -> str | None:
-    """The git commit that this code runs from, with ``+changes`` if it is not what was committed; None if installed."""
+    """The git commit that this code runs from, with ``+changes`` if it is not what was committed; None if installed.
+
+    A snapshot of the code, which ``launchers/submit.py`` takes, has it in a file.
+    """
     folder = Path(__file__).parent
+    snapshot = folder.parents[1] / "REVISION"
+    if snapshot.is_file():
+        return snapshot.read_text(encoding="utf-8").strip()
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from flamingo_ds.parallel.launch import Launch, init_distributed
+from flamingo_ds.parallel import Launch, init_distributed
 
 from .. import killing
 
@@ -91,7 +91,7 @@ def _serve(launch: Launch, pipe: Connection) -> None:
     import torch
 
     torch.set_num_threads(1)
-    init_distributed(launch, timeout_minutes=5)
+    init_distributed(launch, timeout_s=300)
     while True:
         try:
             function, arguments = _receive(pipe)

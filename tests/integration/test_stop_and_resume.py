@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from flamingo_ds.config import EXIT_STOPPED
+from flamingo_ds.config import EXIT_HALTED, EXIT_STOPPED
 
 from .conftest import Road
 
@@ -71,6 +71,11 @@ def load_kind(checkpoint: Path, kind: str) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def ends(run: Path) -> list[dict[str, object]]:
+    """What rank 0 wrote down of its starts and ends."""
+    return [json.loads(line) for line in (run / "logs/rank-0000.ends").read_text().splitlines()]
+
+
 def wait_for_steps(run: Path, steps: int) -> None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -99,7 +104,9 @@ def test_metrics_have_a_line_a_step_with_the_stable_names(whole: Path) -> None:
     expected |= {f"gate/{block}/{kind}" for block in range(3) for kind in ("attn", "ffw")}
     assert expected <= lines[-1].keys()
     assert lines[-1]["loss"] < lines[0]["loss"]
-    assert sorted(path.name for path in (whole / "logs").iterdir()) == ["rank-0000.log", "rank-0001.log"]
+    names = [f"rank-000{rank}.{kind}" for rank in range(2) for kind in ("ends", "log")]
+    assert sorted(path.name for path in (whole / "logs").iterdir()) == names
+    assert json.loads((whole / "finished").read_text()) == {"step": 30}
     assert (whole / "checkpoints/latest").resolve().name == "step-00000030"
 
 
@@ -151,6 +158,27 @@ def test_a_single_process_stops_with_exit_code_85(road: Road) -> None:
     assert process.returncode == EXIT_STOPPED, output
     assert "stopped on SIGTERM; go on with --resume" in output
     assert "Traceback" not in output, output
+    end = ends(run)[-1]
+    assert (end["event"], end["code"], end["signal"]) == ("end", EXIT_STOPPED, "SIGTERM")
+    assert end["step"] == metrics(run)[-1]["step"]
+
+
+def test_the_kill_switch_ends_a_run_for_good(road: Road) -> None:
+    run = road.folder / "halted"
+    arguments = [sys.executable, "-m", "flamingo_ds.train", "--recipe", str(road.recipe), f"run_dir={run}", "--resume"]
+    process = start(arguments)
+    wait_for_steps(run, 1)
+    (run / "stop").touch()
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == EXIT_HALTED, output
+    assert f"stopped by {run}/stop; remove it to go on with --resume" in output
+    saved = (run / "checkpoints/latest").resolve().name
+    assert saved == f"step-{metrics(run)[-1]['step']:08d}"
+    again = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
+    assert (again.returncode, again.stdout) == (EXIT_HALTED, "")
+    assert again.stderr == f"error: run_dir = '{run}': expected no file stop in it; remove it to go on\n"
+    assert not (run / "finished").exists()
+    assert [end["code"] for end in ends(run) if end["event"] == "end"] == [EXIT_HALTED]
 
 
 def test_a_mistake_ends_the_launcher_with_exit_code_2_and_one_line(road: Road) -> None:

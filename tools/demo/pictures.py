@@ -30,22 +30,27 @@ def draw_captions(images: list[Image.Image], captions: list[str], digits: list[i
 
 
 def draw_training(metrics: Path, path: Path) -> None:
-    """Loss of each dataset and tanh of each gate over steps."""
+    """Over steps: loss of each dataset, loss of the probe on held-out digits, tanh of each gate."""
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    steps = [line["step"] for line in lines]
-    figure, (losses, gates) = pyplot.subplots(1, 2, figsize=(11, 4))
-    for name in lines[0]:
-        if name.startswith("loss/"):
-            losses.plot(steps, [line[name] for line in lines], label=name.removeprefix("loss/"))
-        if name.startswith("gate/"):
-            _, block, kind = name.split("/")
-            gates.plot(steps, [line[name] for line in lines], label=f"block {block}, {kind}")
+    figure, (losses, probe, gates) = pyplot.subplots(1, 3, figsize=(16, 4))
+    _draw_curves(losses, lines, "loss/")
     losses.set(title="loss by dataset", xlabel="step", ylabel="cross-entropy, nats a token")
-    gates.set(title="tanh of each gate", xlabel="step")
+    _draw_curves(probe, lines, "probe/digits/", marker="o")
+    probe.set(title="held-out digits: as they are, blank, shuffled, behind 4 others", xlabel="step")
+    _draw_curves(gates, lines, "gate/")
+    gates.set(title="tanh of each gate, by block", xlabel="step")
     gates.axhline(0, color="gray", linewidth=0.8)
-    for axis in (losses, gates):
-        axis.legend()
     _save(figure, path)
+
+
+def _draw_curves(axis: pyplot.Axes, lines: list[dict[str, float]], prefix: str, marker: str = "") -> None:
+    """Every metric whose name begins so, where it was measured."""
+    for name in dict.fromkeys(name for line in lines for name in line if name.startswith(prefix)):
+        measured = [line for line in lines if name in line]
+        steps, values = [line["step"] for line in measured], [line[name] for line in measured]
+        axis.plot(steps, values, marker=marker, label=name.removeprefix(prefix))
+    if axis.lines:
+        axis.legend()
 
 
 def _save(figure: pyplot.Figure, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flamingo_ds.config import BatchPlan, load_deepspeed_settings, plan_batches
+from flamingo_ds.config import BatchPlan, load_deepspeed_settings, plan_batches, plan_probe
 
 
 def test_replicas_share_the_batch_and_stages_do_not(load):
@@ -14,6 +14,14 @@ def test_replicas_share_the_batch_and_stages_do_not(load):
 def test_a_batch_that_the_replicas_cannot_share(load, error_of):
     error = error_of(plan_batches, load("parallel.pipeline_stages=2"), 3)
     assert str(error) == "data.datasets.pairs.batch_size = 8: expected a multiple of the 3 replicas"
+
+
+def test_a_probe_is_cut_as_a_step_is(load, error_of):
+    probe = "probe.datasets={held: {format: image_text, shards: held.tar, batch_size: 6, micro_batch_size: 1}}"
+    assert plan_probe(load(probe), replicas=2) == []  # probe.every is 0
+    assert plan_probe(load(probe, "probe.every=5", "probe.batches=4"), 2) == [BatchPlan("held", 6, 1, 3)]
+    error = error_of(plan_probe, load(probe, "probe.every=5"), 4)
+    assert str(error) == "probe.datasets.held.batch_size = 6: expected a multiple of the 4 ranks"
 
 
 def test_a_micro_batch_that_does_not_divide_a_replica_s_share(load, error_of):

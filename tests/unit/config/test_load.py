@@ -204,3 +204,10 @@ def test_a_dataset_of_the_recipe_is_taken_out(load, error_of):
     error = error_of(load, "data.datasets.other=null")
     assert (error.key, error.expected) == ("data.datasets.other", "a dataset of the recipe: pairs, pages")
     assert error_of(load, "data.datasets.pages=null", "data.datasets.pairs=null").expected == "at least one dataset"
+
+
+def test_the_command_line_takes_a_probe_s_dataset_out(load, error_of):
+    held = "probe.datasets={held: {format: image_text, shards: held.tar, batch_size: 4}}"
+    assert load(held).probe.datasets.keys() == {"held"}
+    assert error_of(load, "probe.datasets.held=null").key == "probe.datasets.held"
+    assert load_recipe("demo", ["probe.datasets.digits=null", "probe.every=0", "probe.shots=[]"]).probe.datasets == {}

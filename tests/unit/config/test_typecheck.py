@@ -24,7 +24,12 @@ def names(of: type) -> str:
         # The right name in the wrong place.
         ("max_steps=3", "max_steps", 3, "did you mean train.max_steps?"),
         ("train.learning_rate=1", "train.learning_rate", 1, "did you mean train.optimizer.learning_rate?"),
-        ("data.batch_size=3", "data.batch_size", 3, "did you mean data.datasets.NAME.batch_size?"),
+        (
+            "data.batch_size=3",
+            "data.batch_size",
+            3,
+            "did you mean data.datasets.NAME.batch_size or probe.datasets.NAME.batch_size?",
+        ),
         # Nothing alike: what there is.
         ("xyzzy=3", "xyzzy", 3, f"a recipe has: {names(RunConfig)}"),
         ("train.xyzzy=3", "train.xyzzy", 3, f"train has: {names(TrainConfig)}"),

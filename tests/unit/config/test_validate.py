@@ -64,6 +64,54 @@ def test_values_that_a_type_cannot_refuse(load, error_of, override, expected):
     assert error.expected == expected
 
 
+PROBE = "probe.datasets={held: {format: image_text, shards: held.tar, batch_size: 4}}"
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "expected"),
+    [
+        ("probe.datasets.held.batch_size=0", "probe.datasets.held.batch_size", "a number above 0"),
+        ("probe.datasets.held.max_tokens=1", "probe.datasets.held.max_tokens", "a number above 1"),
+        ("probe.datasets.held.p_next=0.5", "probe.datasets.held.p_next", "format: interleaved, not image_text"),
+        (
+            "probe.datasets.held.weight=2",
+            "probe.datasets.held.weight",
+            "this key left out: a probe measures single sequences, each dataset for itself",
+        ),
+        (
+            "probe.datasets.held.pack=true",
+            "probe.datasets.held.pack",
+            "this key left out: a probe measures single sequences, each dataset for itself",
+        ),
+        (
+            "probe.datasets.held.batch_size=1",
+            "probe.datasets.held.batch_size",
+            "at least 2 sequences a probe, so that images can be shuffled",
+        ),
+        ("probe.shots=[4]", "probe.shots", "numbers from 0 to 3: a probe of held has 4 sequences"),
+        ("probe.shots=[-1]", "probe.shots", "numbers from 0 to 3: a probe of held has 4 sequences"),
+        ("probe.shots=[1, 1]", "probe.shots", "different numbers"),
+        (
+            "probe={shots: [1], datasets: {held: {format: interleaved}}}",
+            "probe.shots",
+            "a dataset of pairs (image_text or video_text) among probe.datasets: examples are made of pairs",
+        ),
+    ],
+)
+def test_what_a_probe_cannot_be(load, error_of, override, key, expected):
+    error = error_of(load, PROBE, "probe.every=5", override)
+    assert (error.key, error.expected) == (key, expected)
+
+
+def test_a_probe_needs_data_of_its_own(load, error_of):
+    error = error_of(load, "probe.every=5")
+    assert (error.key, error.expected) == (
+        "probe.datasets",
+        "at least one dataset of validation shards; or probe.every=0",
+    )
+    assert load(PROBE, "probe.every=5", "probe.batches=2", "probe.shots=[0, 7]").probe.shots == [0, 7]
+
+
 def test_shards_of_frozen_weights_need_stages(load, error_of):
     error = error_of(load, "parallel.shard_frozen=true")
     assert (error.key, error.value) == ("parallel.shard_frozen", True)

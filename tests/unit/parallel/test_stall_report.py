@@ -1,12 +1,12 @@
 import pytest
 
-from flamingo_ds.parallel.stall_report import Place, Sighting, describe_stall, name_ranks
+from flamingo_ds.parallel.stall_report import Place, Sighting, describe_missing, describe_stall, name_ranks
 
 HERE = Place(17, 3, "forward of pages")
 
 
-def seen(step=17, entry=3, what="forward of pages", age=1.0, ended=None):
-    return Sighting(Place(step, entry, what), 300.0, age, ended)
+def seen(step=17, entry=3, what="forward of pages", age=1.0, ended=None, node=""):
+    return Sighting(Place(step, entry, what), 300.0, age, ended, node)
 
 
 def stall(others, world_size=None):
@@ -93,3 +93,35 @@ def test_a_thousand_ranks_all_elsewhere_still_make_a_short_line():
 )
 def test_names_of_ranks(ranks, text):
     assert name_ranks(ranks) == text
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ({0: seen(), 2: seen(age=40.2, node="n2"), 3: seen()}, f"rank 2 on n2 not heard of for 40 s, last {HERE}"),
+        (
+            {0: seen(), 2: seen(17, 1, "reading data", node="n2")},
+            "rank 2 on n2 at step 17 in reading data (entry 1); rank 3 never heard of",
+        ),
+        # A rank that timed out a moment earlier has ended; it is not the one that was missing.
+        (
+            {0: seen(ended="RuntimeError"), 2: seen(age=40, node="n2"), 3: seen()},
+            f"rank 2 on n2 not heard of for 40 s, last {HERE}",
+        ),
+        ({0: seen(ended="ValueError", node="n1"), 2: seen(), 3: seen()}, "rank 0 on n1 ended (ValueError)"),
+        ({0: seen(), 2: seen(), 3: seen()}, "all were heard of and are here, so the network between them is to blame"),
+        ("the store is gone", "rank 0, by all signs, whose node serves their store: the store is gone"),
+    ],
+)
+def test_who_did_not_arrive(others, expected):
+    assert describe_missing(1, HERE, others, 4, silent_after=30.0) == expected
+
+
+def test_rank_0_does_not_blame_itself_for_a_store_that_is_gone():
+    assert describe_missing(0, HERE, "it is gone", 4, silent_after=30.0) == "nobody can tell which: it is gone"
+
+
+def test_of_many_that_did_not_arrive_some_are_named():
+    line = describe_missing(0, HERE, {}, 20, silent_after=30.0)
+    assert line.startswith("rank 1 never heard of; rank 2 never heard of; ")
+    assert line.endswith("; rank 8 never heard of; and 11 more")

@@ -242,6 +242,37 @@ def test_patience_of_zero_is_off(make, clock):
     assert watchdog.logged == []
 
 
+def test_shortly_before_a_collective_times_out_it_names_who_is_missing(make, clock):
+    store = HashStore()
+    limits = {"timeout_s": 60.0, "patience": 0.0}
+    with make(0, 2, store, node="n1", **limits) as first, make(1, 2, store, node="n2", **limits) as second:
+        second.at(5, "reading data")
+        tell(second)
+        first.at(5, "reading data")
+        first.doing("forward of pages")
+        clock.now += 56
+        first.look()
+        assert first.said == []
+        clock.now += 1
+        first.look()
+        first.look()
+        (line,) = first.said
+        late = "rank 1 on n2 at step 5 in reading data (entry 0)"
+        assert line.endswith(f"; the time of a collective is nearly over, did not arrive: {late}")
+        assert first.missing() == late
+        first.doing("backward of pages")
+        clock.now += 58
+        first.look()
+        assert len(first.said) == 2
+
+
+def test_a_single_process_has_no_collective_to_time_out(make, clock):
+    with make(0, 1, None, patience=0.0, timeout_s=60.0) as watchdog:
+        clock.now += 10**6
+        watchdog.look()
+    assert watchdog.said == []
+
+
 def test_the_threads_speak_by_themselves():
     """Real time, real threads, a real store whose server is gone in the end."""
     server = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=5))

@@ -1,4 +1,13 @@
-from flamingo_ds.config import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError
+from flamingo_ds.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_BAD_NODE,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_HALTED,
+    EXIT_INTERRUPTED,
+    EXIT_STOPPED,
+    ConfigError,
+)
 
 
 def test_the_text_says_key_value_and_what_was_expected():
@@ -9,3 +18,4 @@ def test_the_text_says_key_value_and_what_was_expected():
 
 def test_exit_codes_are_what_submit_scripts_rely_on():
     assert (EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_STOPPED) == (0, 1, 2, 85)
+    assert (EXIT_HALTED, EXIT_BAD_NODE, EXIT_INTERRUPTED) == (86, 87, 130)

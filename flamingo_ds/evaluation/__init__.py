@@ -1,0 +1,1 @@
+"""Few-shot evaluation as in the paper: tasks, prompts, answers, scores."""

@@ -1,0 +1,7 @@
+#!/bin/bash
+# A torchrun a node. In a job: launchers/torchrun.sh ARGUMENTS OF flamingo_ds.train
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+need_job
+exec srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --kill-on-bad-exit=1 --wait=60 \
+  "$ROOT/launchers/agent.sh" torchrun "$@"
