@@ -185,7 +185,7 @@ def test_it_takes_a_moment_for_a_thousand_ranks_and_long_metrics(run, start):
     began = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     # 0.37 s with the writing of its records on two busy cores; ten times that where they are busier.
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 5.0
     assert "ranks          1000 on 500 nodes: 1000 stopped on a signal (85)" in done.stdout
 
 
