@@ -51,7 +51,7 @@ def _run(options: argparse.Namespace, stop: StopRequest) -> int:
     if any(split_label(label)[0] == RETRIEVAL for label in options.task):
         return _retrieve(options)
     # Tasks are read before torch is imported: a wrong path is answered at once.
-    tasks = load_tasks(options.task)
+    tasks = load_tasks(options.task, options.support_limit)
     from transformers.utils import logging
 
     from .evaluation.models import open_model
@@ -125,6 +125,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--select", choices=["random", "rices"], default="random", help="how examples are chosen")
     parser.add_argument("--ensemble", type=int, default=1, metavar="N", help="orders of the examples; the paper: 6")
     parser.add_argument("--seeds", default="0", help="of the choice of examples, such as 0,1,2")
+    parser.add_argument(
+        "--balanced",
+        action=argparse.BooleanOptionalAction,
+        help="as many examples of each class as of any; without it where a task has one list of options",
+    )
+    parser.add_argument("--support-limit", type=int, metavar="N", help="most support samples; without it the paper's")
     parser.add_argument("--limit", type=int, metavar="N", help="so many queries a task, drawn at random")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print N prompts of each task and shots")
     parser.add_argument("--dry-run", action="store_true", help="read, check and show everything; answer nothing")

@@ -104,7 +104,7 @@ def classes_of(task: Task) -> numpy.ndarray:
         ConfigError: the task has no list of options.
     """
     if not task.options:
-        raise ConfigError("balanced", True, f"a task with one list of options; {task.name} has none")
+        raise ConfigError("--balanced", True, f"a task with one list of options; {task.name} has none")
     numbers = {option: number for number, option in enumerate(task.options)}
     labels = [numbers[sample.answers[0]] if sample.answers else -1 for sample in task.support]
     return numpy.array(labels, dtype=int)

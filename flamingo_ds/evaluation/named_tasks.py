@@ -40,8 +40,12 @@ def split_label(label: str) -> tuple[str, Path]:
     return name, Path(path).expanduser()
 
 
-def load_tasks(labels: Sequence[str]) -> list[NamedTask]:
+def load_tasks(labels: Sequence[str], support_limit: int | None = None) -> list[NamedTask]:
     """All of them, each with its scores able to judge it.
+
+    Args:
+        labels: ``NAME=PATH``.
+        support_limit: of :func:`~flamingo_ds.evaluation.tasks.load_task`.
 
     Raises:
         ConfigError: one that cannot be asked, or is named twice.
@@ -51,7 +55,7 @@ def load_tasks(labels: Sequence[str]) -> list[NamedTask]:
     tasks = []
     for label in labels:
         name, path = split_label(label)
-        task = load_task(name, path)
+        task = load_task(name, path, support_limit)
         check_scores(task)
         tasks.append(NamedTask(label, path, task))
     alike = Counter(named.task.name for named in tasks)

@@ -74,7 +74,13 @@ def plan_cells(task: Task, shots: Sequence[int], seeds: Sequence[int], selection
     return cells
 
 
-def ask(cell: CellPlan, selection: Selection, ensemble: int, neighbours: Neighbours | None = None) -> list[Question]:
+def ask(
+    cell: CellPlan,
+    selection: Selection,
+    ensemble: int,
+    neighbours: Neighbours | None = None,
+    balanced: bool | None = None,
+) -> list[Question]:
     """Every query with its examples.
 
     Raises:
@@ -82,7 +88,7 @@ def ask(cell: CellPlan, selection: Selection, ensemble: int, neighbours: Neighbo
     """
     task = cell.task
     way = selection if cell.shots else Selection.random
-    chosen = choose(task, cell.shots, cell.seed, way, neighbours)
+    chosen = choose(task, cell.shots, cell.seed, way, neighbours, balanced)
     questions = []
     for query in task.queries:
         examples = [task.support[place] for place in chosen[query.key]]

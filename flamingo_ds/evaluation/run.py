@@ -58,7 +58,7 @@ class Evaluation:
         """
         for named in self.tasks:
             for cell in self._cells(named):
-                questions = ask(cell, Selection.random, 1)
+                questions = ask(cell, Selection.random, 1, balanced=self.settings.balanced)
                 check_lengths(questions, self.source.reader)
                 if self.launch.is_main and self.settings.selection is Selection.random:
                     self._show(questions)
@@ -98,7 +98,7 @@ class Evaluation:
 
     def _missing(self) -> list[bool]:
         return [
-            self.journal.missing(ask(cell, Selection.random, 1), named.label)
+            self.journal.missing(ask(cell, Selection.random, 1, balanced=self.settings.balanced), named.label)
             for named in self.tasks
             for cell in self._cells(named)
         ]
@@ -106,10 +106,11 @@ class Evaluation:
     def _answer_cell(
         self, label: str, cell: CellPlan, answerer: Answerer, neighbours: Neighbours | None, stop: StopRequest
     ) -> None:
-        questions = ask(cell, self.settings.selection, self.settings.ensemble, neighbours)
+        settings = self.settings
+        questions = ask(cell, settings.selection, settings.ensemble, neighbours, settings.balanced)
         if neighbours is not None and self.launch.is_main:
             self._show(questions)
-        size = self.settings.batch_size
+        size = settings.batch_size
         batches = [questions[start : start + size] for start in range(0, len(questions), size)]
         # Whole batches, and the same ones on any number of ranks: padding moves the last bits of what is beside it.
         waiting = [batch for batch in batches if self.journal.missing(batch, label)]
@@ -142,6 +143,7 @@ class Evaluation:
             "model": self.source.reader.identity,
             "select": str(settings.selection),
             "ensemble": settings.ensemble,
+            "balanced": settings.balanced,
             "batch_size": settings.batch_size,
             "dtype": str(settings.dtype or "the weights' own"),
             "device": settings.device.type,

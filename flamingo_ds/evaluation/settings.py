@@ -24,6 +24,7 @@ class Settings:
         seeds: of the choice of examples.
         selection: at random or the most similar ones.
         ensemble: orders of the examples.
+        balanced: of :func:`~flamingo_ds.evaluation.choosing.choose`.
         limit: most queries a task; None: all.
         batch_size: prompts that are answered together.
         dtype: of the weights; None: their own.
@@ -38,6 +39,7 @@ class Settings:
     seeds: tuple[int, ...]
     selection: Selection
     ensemble: int
+    balanced: bool | None
     limit: int | None
     batch_size: int
     dtype: torch.dtype | None
@@ -63,6 +65,7 @@ def read_settings(options: argparse.Namespace, launch: Launch) -> Settings:
         seeds=_numbers("--seeds", options.seeds),
         selection=Selection(options.select),
         ensemble=options.ensemble,
+        balanced=options.balanced,
         limit=options.limit,
         batch_size=options.batch_size,
         dtype=DTYPES[options.dtype] if options.dtype else None,

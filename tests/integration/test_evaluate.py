@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from flamingo_ds.config import EXIT_BAD_INPUT, EXIT_DONE, EXIT_STOPPED
 from flamingo_ds.evaluate import main
 from flamingo_ds.evaluation import run
 from flamingo_ds.evaluation.report import read_report
-from tests.evaluating import write_export, write_task
+from tests.evaluating import ANSWERS, write_export, write_task
 from tests.tiny import write_open_clip
 
 
@@ -146,6 +147,19 @@ def test_similar_examples(usual, tmp_path):
         assert two.examples == four.examples[-2:]  # the most similar stand last
 
 
+def test_classes_are_evened_out_or_not(model, tasks, tmp_path):
+    path = tmp_path / "report.json"
+    asked = [str(model), "--task", f"jsonl={tasks[1]}", "--shots", "3", "--device", "cpu", "--json", str(path)]
+    counts = {}
+    for flag in ("--balanced", "--no-balanced"):
+        assert main([*asked, flag]) == EXIT_DONE
+        (cell,) = read_report(path).tasks[0].cells
+        counts[flag] = {len({int(key[8:-4]) % len(ANSWERS) for key in one.examples}) for one in cell.predictions}
+        shutil.rmtree(tmp_path / "report.json.journal")
+    assert counts["--balanced"] == {3}  # of every class one
+    assert min(counts["--no-balanced"]) < 3
+
+
 def test_prompts_are_shown_before_the_model_is_loaded(usual, tmp_path, monkeypatch, capsys):
     def loaded(*_):
         raise AssertionError("weights were read")
@@ -180,6 +194,9 @@ MISTAKES = {
     "twice the same": (["--shots", "4,4"], "--shots = '4,4'", "different numbers"),
     "too many shots": (["--shots", "13"], "--shots = 13", "at most 12"),
     "more than the context": (["--shots", "12", "--task", "LONG"], "--shots = 12", "prompts of at most 2048 tokens"),
+    "few to choose from": (["--support-limit", "3", "--shots", "4"], "--shots = 4", "at most 3"),
+    "no support": (["--support-limit", "0"], "--support-limit = 0", "1 or more"),
+    "nothing to balance": (["--balanced", "--shots", "2"], "--balanced = True", "one list of options"),
     "no batch": (["--batch-size", "0"], "--batch-size = 0", "1 or more"),
     "no device": (["--device", "abacus"], "--device = 'abacus'", "a device of this machine"),
     "no place for results": (

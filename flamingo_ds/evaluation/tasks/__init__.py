@@ -46,9 +46,9 @@ def load_task(name: str, path: Path, support_limit: int | None = None) -> Task:
             or nothing left to ask.
     """
     if name not in TASKS:
-        raise ConfigError(KEY, name, f"one of {', '.join(sorted(TASKS))}")
+        raise ConfigError(KEY, name, f"one of {', '.join(sorted(TASKS))}, or retrieval alone")
     if not path.is_dir():
         raise ConfigError(KEY, str(path), f"the folder of {name}")
     if support_limit is not None and support_limit < 1:
-        raise ConfigError("support_limit", support_limit, "1 or more")
+        raise ConfigError("--support-limit", support_limit, "1 or more")
     return finish(replace(TASKS[name](path), name=name), path, support_limit)
