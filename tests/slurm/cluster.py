@@ -37,15 +37,16 @@ def why_not() -> str | None:
 
 
 def wait_until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
-    """Ask every 50 ms.
+    """Ask again and again, less and less often: what is asked may cost a process.
 
     Raises:
         AssertionError: it did not become true.
     """
-    deadline = time.monotonic() + patience
+    deadline, pause = time.monotonic() + patience, 0.05
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience:.0f} s: {what}"
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 0.5)
 
 
 class Cluster:

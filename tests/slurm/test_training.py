@@ -22,9 +22,10 @@ from .job import Job
 
 ZERO3 = ("--deepspeed_config", "ds_configs/zero3.json")
 STEPS, EVENT_STEPS = 4, 40
-# Of a collective; below the 300 s after which SLURM, here, gives up a node that does not answer. Building a model takes
-# 45 s on a machine that has ten times more to do than it can.
-TIMEOUT = 90
+# Of a collective; below the 300 s after which SLURM, here, gives up a node that does not answer, and above what
+# building a model takes on a machine with much else to do.
+TIMEOUT = 60
+ABSENT = "did not arrive in parallel.timeout_s"
 LAUNCHERS = {
     "srun": "launchers/srun.sh",
     "srun-pmix": "SLURM_MPI_TYPE=pmix launchers/srun.sh",
@@ -37,6 +38,7 @@ AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 # What the machine has to import and compute before the first step, beside other tests.
 PATIENCE = 900.0
 pytestmark = pytest.mark.timeout(2 * PATIENCE)
+Running = dict[str, "Future[Job]"]
 
 
 @pytest.fixture(scope="module")
@@ -77,32 +79,24 @@ def submit(slurm: Cluster, road: Road, name: str, nodes: int, ranks: int, *more:
 
 
 @pytest.fixture(scope="module")
-def on_four_nodes(slurm: Cluster, road: Road) -> Job:
-    return submit(slurm, road, "four-nodes", 4, 2, *ZERO3, "launch.nodelist=n[9-12]")
-
-
-@pytest.fixture(scope="module")
-def in_a_pipeline(slurm: Cluster, road: Road) -> Job:
-    pipeline = ("parallel.pipeline_stages=2", "parallel.shard_frozen=true")
-    return submit(slurm, road, "pipeline", 2, 2, *pipeline, "launch.nodelist=n[9-10]")
-
-
-@pytest.fixture(scope="module")
-def aside() -> Iterator[ThreadPoolExecutor]:
-    """For what has to happen while other jobs are waited for."""
-    with ThreadPoolExecutor() as pool:
+def lanes() -> Iterator[ThreadPoolExecutor]:
+    """Which run jobs to their end, three beside one another: with all at once the machine has no memory left."""
+    with ThreadPoolExecutor(3) as pool:
         yield pool
 
 
-@pytest.fixture(scope="module")
-def through_events(slurm: Cluster, road: Road, aside: ThreadPoolExecutor) -> "Future[Job]":
+@pytest.fixture(autouse=True, scope="module")
+def running(slurm: Cluster, road: Road, lanes: ThreadPoolExecutor) -> Running:
+    """All jobs of this file, as they will have ended; those that wait most come first."""
+    runs = [go_through_events, pull_the_cable, run_on_four_nodes, run_a_pipeline]
+    jobs = {run.__name__: lanes.submit(run, slurm, road) for run in runs}
+    return jobs | {name: lanes.submit(launch_by, slurm, road, name) for name in LAUNCHERS}
+
+
+def go_through_events(slurm: Cluster, road: Road) -> Job:
     steps = (f"train.max_steps={EVENT_STEPS}", "train.save_every=10")
     place = ("launch.nodelist=n[13-14]", "launch.partition=low", "launch.exclusive=true")
     run = submit(slurm, road, "events", 2, 1, *ZERO3, *steps, *place)
-    return aside.submit(send_events, slurm, run)
-
-
-def send_events(slurm: Cluster, run: Job) -> Job:
     run.reach(3, PATIENCE)
     slurm.run("scancel", "--batch", "--signal=USR1", run.number)
     run.reach(12, PATIENCE)
@@ -111,44 +105,48 @@ def send_events(slurm: Cluster, run: Job) -> Job:
     run.reach(24, PATIENCE)
     slurm.crash("n14")
     slurm.boot("n14")
+    run.end("COMPLETED", restarts=3, patience=PATIENCE)
     return run
 
 
-@pytest.fixture(scope="module")
-def unplugged(slurm: Cluster, road: Road, aside: ThreadPoolExecutor) -> "Future[Job]":
+def pull_the_cable(slurm: Cluster, road: Road) -> Job:
     endless = (f"parallel.timeout_s={TIMEOUT}", "train.max_steps=100000", "train.save_every=100000")
     run = submit(slurm, road, "unplugged", 2, 1, *endless, "launch.nodelist=n[15-16]")
-    return aside.submit(pull_the_cable, slurm, run, "n16")
-
-
-def pull_the_cable(slurm: Cluster, run: Job, node: str) -> Job:
     run.reach(3, PATIENCE)
-    slurm.cable(node, plugged=False)
-    wait_until(lambda: "did not arrive" in run.everything(), f"the timeout\n{run.everything()}", PATIENCE)
-    slurm.cable(node, plugged=True)
+    slurm.cable("n16", plugged=False)
+    # Plugged in before it is over, the run would go on.
+    wait_until(lambda: ABSENT in run.everything(), "the time of a collective is over", PATIENCE)
+    slurm.cable("n16", plugged=True)
+    run.end("FAILED", code=1, patience=PATIENCE)
     return run
 
 
-@pytest.fixture(scope="module")
-def by_each_launcher(slurm: Cluster, road: Road) -> dict[str, Job]:
-    """Two steps on two nodes, three jobs at a time."""
-    jobs = {}
-    for index, (name, command) in enumerate(LAUNCHERS.items()):
-        path, first = road.folder / "launchers" / name, 1 + 2 * (index % 3)
-        (path / "logs").mkdir(parents=True)
-        training = ["--recipe", str(road.recipe), *ZERO3, f"run_dir={path}", "train.max_steps=2"]
-        job = [
-            "--nodes=2",
-            "--ntasks-per-node=1",
-            "--gpus-per-node=1",
-            "--cpus-per-task=16",
-            f"--nodelist=n[{first}-{first + 1}]",
-        ]
-        settings = {"PYTHON": sys.executable, "RANKS_PER_NODE": "1", **AS_ROOT}
-        script = f"set -e; {command} {' '.join(training)}"
-        number = slurm.run("sbatch", "--parsable", *job, f"--output={path}/logs/%j.log", "--wrap", script, **settings)
-        jobs[name] = Job(slurm, number.stdout.strip(), path)
-    return jobs
+def run_on_four_nodes(slurm: Cluster, road: Road) -> Job:
+    run = submit(slurm, road, "four-nodes", 4, 2, *ZERO3, "launch.nodelist=n[9-12]")
+    run.end("COMPLETED", patience=PATIENCE)
+    return run
+
+
+def run_a_pipeline(slurm: Cluster, road: Road) -> Job:
+    pipeline = ("parallel.pipeline_stages=2", "parallel.shard_frozen=true")
+    run = submit(slurm, road, "pipeline", 2, 2, *pipeline, "launch.nodelist=n[9-10]")
+    run.end("COMPLETED", patience=PATIENCE)
+    return run
+
+
+def launch_by(slurm: Cluster, road: Road, name: str) -> Job:
+    """Two steps on two nodes, by a script of ``launchers/`` within a job."""
+    path, first = road.folder / "launchers" / name, 1 + 2 * (list(LAUNCHERS).index(name) % 3)
+    (path / "logs").mkdir(parents=True)
+    training = ["--recipe", str(road.recipe), *ZERO3, f"run_dir={path}", "train.max_steps=2"]
+    nodes = ["--nodes=2", f"--nodelist=n[{first}-{first + 1}]"]
+    job = [*nodes, "--ntasks-per-node=1", "--gpus-per-node=1", "--cpus-per-task=16", f"--output={path}/logs/%j.log"]
+    settings = {"PYTHON": sys.executable, "RANKS_PER_NODE": "1", **AS_ROOT}
+    script = f"set -e; {LAUNCHERS[name]} {' '.join(training)}"
+    number = slurm.run("sbatch", "--parsable", *job, "--wrap", script, **settings).stdout.strip()
+    run = Job(slurm, number, path)
+    run.end("COMPLETED", patience=PATIENCE)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -157,22 +155,8 @@ def two_ranks(road: Road) -> Path:
     return train(road, "two-ranks", 2, *ZERO3, f"train.max_steps={EVENT_STEPS}", "train.save_every=4")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def all_at_once(
-    through_events: "Future[Job]",
-    unplugged: "Future[Job]",
-    in_a_pipeline: Job,
-    on_four_nodes: Job,
-    by_each_launcher: dict[str, Job],
-) -> None:
-    """Submitted before any is waited for."""
-
-
-def test_stopped_preempted_and_crashed_it_is_the_run_that_never_stopped(
-    through_events: "Future[Job]", two_ranks: Path
-) -> None:
-    run = through_events.result()
-    run.end("COMPLETED", restarts=3, patience=PATIENCE)
+def test_stopped_preempted_and_crashed_it_is_the_run_that_never_stopped(running: Running, two_ranks: Path) -> None:
+    run = running["go_through_events"].result()
     assert "start 1: USR1: all ranks save and stop" in run.log
     assert metrics(run.path) == metrics(two_ranks)
     for kind in KINDS:
@@ -181,32 +165,28 @@ def test_stopped_preempted_and_crashed_it_is_the_run_that_never_stopped(
         assert all(torch.equal(ours[name], theirs[name]) for name in ours), kind
 
 
-def test_zero3_on_four_nodes_is_the_run_of_one_machine(on_four_nodes: Job, road: Road) -> None:
-    here = train(road, "eight-ranks", 8, *ZERO3)
-    on_four_nodes.end("COMPLETED", patience=PATIENCE)
-    assert_same(on_four_nodes.path, here, after=0, to=STEPS)
-    said = on_four_nodes.rank_log(7)
+def test_zero3_on_four_nodes_is_the_run_of_one_machine(running: Running, road: Road) -> None:
+    run = running["run_on_four_nodes"].result()
+    assert_same(run.path, train(road, "eight-ranks", 8, *ZERO3), after=0, to=STEPS)
+    said = run.rank_log(7)
     assert "ZeRO-3 on 8 ranks" in said, said
 
 
-def test_a_pipeline_over_two_nodes_is_the_run_of_one_machine(in_a_pipeline: Job, two_ranks: Path) -> None:
-    in_a_pipeline.end("COMPLETED", patience=PATIENCE)
-    assert_same(in_a_pipeline.path, two_ranks, after=0, to=STEPS)
-    assert "pipeline of 2 stages x data 2" in in_a_pipeline.rank_log(0)
+def test_a_pipeline_over_two_nodes_is_the_run_of_one_machine(running: Running, two_ranks: Path) -> None:
+    run = running["run_a_pipeline"].result()
+    assert_same(run.path, two_ranks, after=0, to=STEPS)
+    assert "pipeline of 2 stages x data 2" in run.rank_log(0)
 
 
-def test_a_pulled_cable_ends_in_a_timeout_that_says_where_it_hangs(unplugged: "Future[Job]") -> None:
-    run = unplugged.result()
-    run.end("FAILED", code=1, patience=PATIENCE)
+def test_a_pulled_cable_ends_in_a_timeout_that_says_where_it_hangs(running: Running) -> None:
     # Whose time is over first says it: a rank that was not heard of, or that all were, and cannot reach one another.
-    said = r"did not arrive in parallel.timeout_s: (.*rank [01] on n1[56]|.*the network between them is to blame)"
-    assert re.search(said, run.everything())
+    said = rf"{re.escape(ABSENT)}: (.*rank [01] on n1[56]|.*the network between them is to blame)"
+    assert re.search(said, running["pull_the_cable"].result().everything())
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
-def test_every_launcher_trains_the_same(by_each_launcher: dict[str, Job], two_ranks: Path, name: str) -> None:
-    job = by_each_launcher[name]
-    job.end("COMPLETED", patience=PATIENCE)
+def test_every_launcher_trains_the_same(running: Running, two_ranks: Path, name: str) -> None:
+    job = running[name].result()
     found = metrics(job.path)
     assert [line["step"] for line in found] == [1, 2]
     assert [line["loss"] for line in found] == [line["loss"] for line in metrics(two_ranks)[:2]]
