@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -24,7 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from demo.captions import WORDS, digit_of
 
-CLIP_CONFIG = {
+CLIP_CONFIG: dict[str, Any] = {
     "embed_dim": 64,
     "vision_cfg": {"image_size": 8, "patch_size": 2, "width": 64, "layers": 3, "head_width": 16, "mlp_ratio": 4.0},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 1},
@@ -120,7 +121,7 @@ def train_clip(train: list[tuple[Image.Image, str]], validation: list[tuple[Imag
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-    save_clip(model, out)
+    save_clip(model, CLIP_CONFIG, out)
     return zero_shot_accuracy(model.eval(), tokenizer, validation)
 
 
@@ -138,11 +139,11 @@ def contrastive_loss(
     return (cross_entropy(logits, targets) + cross_entropy(logits.T, targets)) / 2
 
 
-def save_clip(model: open_clip.CLIP, out: Path) -> None:
+def save_clip(model: open_clip.CLIP, config: dict[str, Any], out: Path) -> None:
     """As a folder that open_clip loads by ``local-dir:``."""
     out.mkdir(parents=True, exist_ok=True)
     save_model(model, str(out / "open_clip_model.safetensors"))
-    content = {"model_cfg": CLIP_CONFIG, "preprocess_cfg": PREPROCESS}
+    content = {"model_cfg": config, "preprocess_cfg": PREPROCESS}
     (out / "open_clip_config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

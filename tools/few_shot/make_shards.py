@@ -22,7 +22,7 @@ from few_shot.episodes import Episode, EpisodeRules
 PAGES_PER_SHARD = 500
 SHOTS = 10
 """Examples on each page, with one more image behind them."""
-AS_THEY_ARE = 0.3
+AS_THEY_ARE = 0.2
 """Share of pages with digits the right way up."""
 WAYS = (2, 3, 4, 5)
 NOISE = 0.6
