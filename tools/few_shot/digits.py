@@ -22,8 +22,8 @@ TRANSFORMS = {
     "split across": (0, False, False, (4, 0)),
     "split down": (0, False, False, (0, 4)),
 }
-"""What a caption says of it: quarter turns, whether transposed, whether negative, how far rolled. Each makes ten
-classes more of the ten digits; the first leaves them as they are."""
+"""Quarter turns, whether transposed, whether negative, how far rolled. Each makes ten classes more of the ten digits;
+the first leaves them as they are."""
 
 
 def transformed(image: numpy.ndarray, name: str) -> numpy.ndarray:
