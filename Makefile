@@ -14,8 +14,9 @@ setup: .venv/ready
 .venv/ready: requirements.lock pyproject.toml
 	@command -v uv >/dev/null || { $(PYTHON) -m venv .venv/bootstrap && .venv/bootstrap/bin/python -m pip install --quiet uv; }
 	@test -x $(BIN)/python || $(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --requirements requirements.lock
-	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode --no-deps --editable .
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes \
+		--requirements requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
 demo: setup
