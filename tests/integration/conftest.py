@@ -2,6 +2,8 @@
 
 import io
 import json
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,15 @@ import webdataset
 from omegaconf import OmegaConf
 
 from ..tiny import tiny_image, write_tiny_backbones
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_signals() -> Iterator[None]:
+    """A command keeps its handlers until its process is gone; here the process goes on."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,6 @@ from tests.evaluating import ANSWERS, write_export, write_task
 from tests.tiny import write_open_clip
 
 
-@pytest.fixture(autouse=True)
-def own_signals():
-    """The command keeps its handlers until its process is gone; here the process goes on."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return write_export(tmp_path_factory.mktemp("model") / "hf")

@@ -14,8 +14,12 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(autouse=True)
 def handlers():
-    before = {number: signal.getsignal(number) for number in (*END_SIGNALS, *WARNING_SIGNALS)}
-    yield before
+    """As in a new process, whatever ran in this one before."""
+    fresh = dict.fromkeys((*END_SIGNALS, *WARNING_SIGNALS), signal.SIG_DFL) | {
+        signal.SIGINT: signal.default_int_handler
+    }
+    before = {number: signal.signal(number, handler) for number, handler in fresh.items()}
+    yield fresh
     for number, handler in before.items():
         signal.signal(number, handler)
 
