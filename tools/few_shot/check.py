@@ -21,7 +21,11 @@ def main() -> int:
     """Command line entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("report", type=Path, nargs="?", default=Path("runs/few-shot/report.json"))
-    report = json.loads(parser.parse_args().report.read_text(encoding="utf-8"))
+    path = parser.parse_args().report
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        parser.error(f"report = '{path}': expected what tools/few_shot/run.py writes: {error}")
     failed = [f"{what}: {value}; expected {expected}" for what, value, expected in broken(report)]
     for line in failed:
         print(f"error: {line}", file=sys.stderr)
